@@ -1,0 +1,2 @@
+//! turnback
+fn main() {}
