@@ -1,0 +1,116 @@
+//! Releases, deployments and the news of them.
+
+use crate::ids::{EnvironmentName, ServiceName, SourceName, Version};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A version of a service that can run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// What identifies it: tag, commit, image digest or package URL.
+    pub version: Version,
+}
+
+/// What an event says happened to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeployKind {
+    /// A release replaced another one, or was started for the first time.
+    Deployed,
+    /// Somebody (perhaps we) went back to an older release. It is watched by nobody: it is the cure, not a risk to
+    /// be turned back again.
+    RolledBack,
+    /// The service was taken away.
+    Removed,
+}
+
+/// News of a deployment: identifiers only. Commands, addresses and targets come from the configuration, never from
+/// an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployEvent {
+    /// Who said it (from the configuration, not from the message).
+    pub source: SourceName,
+    /// The message's own identity; with `source` it makes the same news recognisable.
+    pub id: String,
+    /// What happened.
+    pub kind: DeployKind,
+    /// To which service.
+    pub service: ServiceName,
+    /// Where.
+    pub environment: EnvironmentName,
+    /// The release that runs from now on.
+    pub release: Release,
+    /// The release that ran before, if the source knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Release>,
+    /// When it happened, by the source's clock.
+    pub occurred_at: Timestamp,
+    /// The source's own counter (a generation, a run number): orders events where clocks cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+}
+
+impl DeployEvent {
+    /// Is this news newer than `other` about the same service? By the source's counter where both have one from the
+    /// same source, else by the time of the deployment; arrival order never counts.
+    pub fn is_newer_than(&self, other: &Deployment) -> bool {
+        match (self.sequence, other.sequence) {
+            (Some(mine), Some(theirs)) if self.source == other.source => mine > theirs,
+            _ => self.occurred_at > other.at,
+        }
+    }
+}
+
+/// The act of replacing one release by another in one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// The service.
+    pub service: ServiceName,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// What runs since.
+    pub release: Release,
+    /// What ran before, as far as anybody knows.
+    pub previous: Option<Release>,
+    /// When, by the source's clock.
+    pub at: Timestamp,
+    /// Who told us.
+    pub source: SourceName,
+    /// The source's counter, if it has one.
+    pub sequence: Option<u64>,
+}
+
+/// What somebody reported about a service besides its signals: an alert, a test result, an incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// Who said it (from the configuration).
+    pub source: SourceName,
+    /// The report's own identity (an alert's fingerprint and start).
+    pub id: String,
+    /// The service it speaks about.
+    pub service: ServiceName,
+    /// The environment, if it says.
+    pub environment: Option<EnvironmentName>,
+    /// What matrix rows match on: `smoke_test_failed`, `data_corruption`, `security_exposure` …
+    pub what: String,
+    /// Whether it begins or ends.
+    pub state: ReportState,
+    /// One line for people. Never interpreted.
+    pub summary: String,
+    /// When it began.
+    pub at: Timestamp,
+}
+
+/// Whether a reported condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportState {
+    /// It holds now.
+    Firing,
+    /// It is over.
+    Resolved,
+}

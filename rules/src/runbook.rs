@@ -1,0 +1,348 @@
+//! Runbooks: the templates that plans are drawn from.
+//!
+//! A placeholder `{{name}}` stands for one of a closed list of checked names, so that filling in is all the "template
+//! language" there is: no expressions, no loops, nothing an event could smuggle in.
+
+use crate::action::{
+    ActionSpec, CommandSpec, DEFAULT_TIMEOUT, EffectClass, HttpSpec, InspectSpec, Reversibility, Undo,
+};
+use crate::ids::StepName;
+use crate::units::Span;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A way to turn a service back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runbook {
+    /// One line for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// What is done, in this order.
+    pub steps: Vec<RunbookStep>,
+}
+
+/// One step of a runbook: one effect on one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunbookStep {
+    /// Its name, unique within the runbook.
+    pub name: StepName,
+    /// What it does.
+    pub action: ActionSpec,
+    /// What is known about repeating it. There is no default: somebody must have thought about it.
+    pub class: EffectClass,
+    /// How one looks whether it is already done. Required for `lookup` and `compare_and_set`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspect: Option<InspectSpec>,
+    /// What undoes it.
+    #[serde(default)]
+    pub undo: Undo,
+    /// How long it may take.
+    #[serde(default = "default_timeout")]
+    pub timeout: Span,
+    /// What is lost if it was a mistake.
+    #[serde(default)]
+    pub reversibility: Reversibility,
+}
+
+fn default_timeout() -> Span {
+    DEFAULT_TIMEOUT
+}
+
+/// The longest time-out of a step: beyond it the time limit of the whole plan is broken anyway.
+const LONGEST_STEP: Span = Span::from_minutes(15);
+/// More steps than this is a program, not a runbook; a limit keeps plans readable and records small.
+const MOST_STEPS: usize = 64;
+/// Arguments of one command. Linux allows far more; a person who approves a plan reads them.
+const MOST_ARGUMENTS: usize = 128;
+
+/// The names that may stand between `{{` and `}}`.
+pub const PLACEHOLDERS: [&str; 6] = ["service", "environment", "from.version", "to.version", "plan", "key"];
+
+/// The values of the placeholders for one plan and step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Values(BTreeMap<&'static str, String>);
+
+impl Values {
+    /// Sets one value; unknown names are ignored by construction since they are compile-time texts of
+    /// [`PLACEHOLDERS`].
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        debug_assert!(PLACEHOLDERS.contains(&name), "unknown placeholder {name}");
+        self.0.insert(name, value.into());
+        self
+    }
+}
+
+/// Why a text with placeholders was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadTemplate {
+    /// `{{` without `}}`.
+    #[error("{text:?} opens a placeholder with {{{{ and does not close it with }}}}")]
+    Unclosed {
+        /// The text.
+        text: String,
+    },
+    /// Not one of the known names.
+    #[error("{{{{{name}}}}} is no placeholder; there are {}", PLACEHOLDERS.join(", "))]
+    Unknown {
+        /// What stood there.
+        name: String,
+    },
+    /// Known, and without a value in this plan.
+    #[error("{{{{{name}}}}} has no value here")]
+    NoValue {
+        /// The placeholder.
+        name: String,
+    },
+}
+
+/// Splits `text` at its placeholders: `Err(plain text)` and `Ok(placeholder)` in turn.
+fn pieces(text: &str) -> Result<Vec<Result<&str, &str>>, BadTemplate> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let Some((name, behind)) = after.split_once("}}") else {
+            return Err(BadTemplate::Unclosed { text: text.into() });
+        };
+        let name = name.trim();
+        if !PLACEHOLDERS.contains(&name) {
+            return Err(BadTemplate::Unknown { name: name.chars().take(64).collect() });
+        }
+        found.push(Err(before));
+        found.push(Ok(name));
+        rest = behind;
+    }
+    found.push(Err(rest));
+    Ok(found)
+}
+
+/// Checks a text's placeholders without values.
+pub fn check_template(text: &str) -> Result<(), BadTemplate> {
+    pieces(text).map(|_| ())
+}
+
+/// Fills the placeholders of a text; `encode` is applied to each value for the place where it will stand.
+pub fn fill(text: &str, values: &Values, encode: impl Fn(&str) -> String) -> Result<String, BadTemplate> {
+    let mut filled = String::with_capacity(text.len());
+    for piece in pieces(text)? {
+        match piece {
+            Err(plain) => filled.push_str(plain),
+            Ok(name) => {
+                let value = values.0.get(name).ok_or_else(|| BadTemplate::NoValue { name: name.into() })?;
+                filled.push_str(&encode(value));
+            }
+        }
+    }
+    Ok(filled)
+}
+
+fn as_it_is(value: &str) -> String {
+    value.to_owned()
+}
+
+/// Percent-encodes everything but unreserved characters, for one path segment or query value.
+fn percent_encode(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// Escapes for the inside of a JSON string.
+fn json_escape(value: &str) -> String {
+    let quoted = serde_json::Value::String(value.to_owned()).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// An action with every placeholder filled in.
+pub fn fill_action(action: &ActionSpec, values: &Values) -> Result<ActionSpec, BadTemplate> {
+    let fill_map = |map: &BTreeMap<String, String>| -> Result<BTreeMap<String, String>, BadTemplate> {
+        map.iter().map(|(name, text)| Ok((name.clone(), fill(text, values, as_it_is)?))).collect()
+    };
+    Ok(match action {
+        ActionSpec::Command(command) => ActionSpec::Command(CommandSpec {
+            argv: command.argv.iter().map(|text| fill(text, values, as_it_is)).collect::<Result<_, _>>()?,
+            env: fill_map(&command.env)?,
+            ..command.clone()
+        }),
+        ActionSpec::Http(http) => ActionSpec::Http(HttpSpec {
+            url: fill(&http.url, values, percent_encode)?,
+            headers: fill_map(&http.headers)?,
+            body: http.body.as_ref().map(|body| fill(body, values, json_escape)).transpose()?,
+            ..http.clone()
+        }),
+    })
+}
+
+/// Everything wrong with a runbook, each with the path of the key at fault (`steps.2.action.command.argv`).
+pub fn problems(runbook: &Runbook) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut names = std::collections::BTreeSet::new();
+    if runbook.steps.is_empty() {
+        found.push(("steps".into(), "a runbook without steps turns nothing back; add a step".into()));
+    }
+    if runbook.steps.len() > MOST_STEPS {
+        found.push((
+            "steps".into(),
+            format!("{} steps; at most {MOST_STEPS} are allowed", runbook.steps.len()),
+        ));
+    }
+    for (number, step) in runbook.steps.iter().enumerate() {
+        let at = format!("steps.{number}");
+        if !names.insert(&step.name) {
+            found.push((format!("{at}.name"), format!("another step is called {} too", step.name)));
+        }
+        if step.timeout == Span::default() || step.timeout > LONGEST_STEP {
+            found.push((format!("{at}.timeout"), format!("must be more than 0s and at most {LONGEST_STEP}")));
+        }
+        let must_look = matches!(step.class, EffectClass::Lookup | EffectClass::CompareAndSet);
+        if must_look && step.inspect.is_none() {
+            let text =
+                "this class is looked up before it is repeated; add `inspect`, or say `class: one_shot`";
+            found.push((format!("{at}.class"), text.into()));
+        }
+        action_problems(&step.action, &format!("{at}.action"), &mut found);
+        if let Some(inspect) = &step.inspect {
+            action_problems(&inspect.action, &format!("{at}.inspect.action"), &mut found);
+        }
+        if let Undo::Action(action) = &step.undo {
+            action_problems(action, &format!("{at}.undo.action"), &mut found);
+        }
+    }
+    found
+}
+
+fn action_problems(action: &ActionSpec, at: &str, found: &mut Vec<(String, String)>) {
+    match action {
+        ActionSpec::Command(command) => command_problems(command, &format!("{at}.command"), found),
+        ActionSpec::Http(http) => http_problems(http, &format!("{at}.http"), found),
+    }
+}
+
+fn template_problems<'a>(
+    texts: impl Iterator<Item = &'a String>,
+    at: &str,
+    found: &mut Vec<(String, String)>,
+) {
+    found.extend(
+        texts.filter_map(|text| check_template(text).err()).map(|bad| (at.to_owned(), bad.to_string())),
+    );
+}
+
+fn command_problems(command: &CommandSpec, at: &str, found: &mut Vec<(String, String)>) {
+    let argv = format!("{at}.argv");
+    match command.argv.first() {
+        None => found.push((argv.clone(), "is empty; name the program first".into())),
+        Some(program) if !program.starts_with('/') => {
+            let text = format!(
+                "the program {program:?} must be an absolute path, so that PATH cannot change what runs"
+            );
+            found.push((argv.clone(), text));
+        }
+        Some(program) if program.contains("{{") => {
+            found.push((argv.clone(), "the program itself may not be a placeholder".into()));
+        }
+        Some(_) => {}
+    }
+    if command.argv.len() > MOST_ARGUMENTS {
+        found.push((argv.clone(), format!("{} arguments; at most {MOST_ARGUMENTS}", command.argv.len())));
+    }
+    if command.argv.iter().any(|argument| argument.contains('\0')) {
+        found.push((argv.clone(), "an argument holds a NUL byte".into()));
+    }
+    template_problems(command.argv.iter(), &argv, found);
+    template_problems(command.env.values(), &format!("{at}.env"), found);
+    if command.success.is_empty() {
+        found.push((format!("{at}.success"), "is empty, so that nothing could ever succeed".into()));
+    }
+}
+
+fn http_problems(http: &HttpSpec, at: &str, found: &mut Vec<(String, String)>) {
+    const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+    if !METHODS.contains(&http.method.as_str()) {
+        found.push((
+            format!("{at}.method"),
+            format!("{:?} is not one of {}", http.method, METHODS.join(", ")),
+        ));
+    }
+    let rest = http.url.strip_prefix("https://").or_else(|| http.url.strip_prefix("http://"));
+    match rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default()) {
+        None => found
+            .push((format!("{at}.url"), "must begin with https:// (or http:// on a trusted network)".into())),
+        Some("") => found.push((format!("{at}.url"), "names no host".into())),
+        Some(host) if host.contains("{{") || host.contains('@') => {
+            let text =
+                "the host may hold neither placeholders nor credentials; they belong in the configuration";
+            found.push((format!("{at}.url"), text.into()));
+        }
+        Some(_) => {}
+    }
+    if http.success.status.is_empty() {
+        found.push((format!("{at}.success.status"), "is empty, so that nothing could ever succeed".into()));
+    }
+    template_problems(std::iter::once(&http.url), &format!("{at}.url"), found);
+    template_problems(http.headers.values(), &format!("{at}.headers"), found);
+    template_problems(http.body.iter(), &format!("{at}.body"), found);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values() -> Values {
+        Values::default().with("service", "shop/checkout").with("to.version", "v1\"x")
+    }
+
+    #[test]
+    fn filling_encodes_for_the_place() {
+        assert_eq!(fill("a-{{service}}-b", &values(), as_it_is).unwrap(), "a-shop/checkout-b");
+        assert_eq!(fill("/s/{{ service }}", &values(), percent_encode).unwrap(), "/s/shop%2Fcheckout");
+        assert_eq!(
+            fill("{\"v\":\"{{to.version}}\"}", &values(), json_escape).unwrap(),
+            "{\"v\":\"v1\\\"x\"}"
+        );
+        assert!(matches!(fill("{{nope}}", &values(), as_it_is), Err(BadTemplate::Unknown { .. })));
+        assert!(matches!(fill("{{plan}}", &values(), as_it_is), Err(BadTemplate::NoValue { .. })));
+        assert!(matches!(fill("{{plan", &values(), as_it_is), Err(BadTemplate::Unclosed { .. })));
+    }
+
+    #[test]
+    fn values_are_never_read_as_templates() {
+        let sneaky = Values::default().with("service", "{{plan}}");
+        assert_eq!(fill("{{service}}", &sneaky, as_it_is).unwrap(), "{{plan}}");
+    }
+
+    #[test]
+    fn problems_name_the_key() {
+        let text = r#"
+steps:
+- name: a
+  class: lookup
+  timeout: 0s
+  action: { command: { argv: [sh, "{{nope}}"], success: [] } }
+- name: a
+  class: one_shot
+  action: { http: { method: BREW, url: "https://{{service}}/x", success: { status: [] } } }
+"#;
+        let runbook: Runbook = serde_saphyr::from_str(text).unwrap();
+        let keys: Vec<String> = problems(&runbook).into_iter().map(|(key, _)| key).collect();
+        for key in [
+            "steps.0.timeout",
+            "steps.0.class",
+            "steps.0.action.command.argv",
+            "steps.0.action.command.success",
+            "steps.1.name",
+            "steps.1.action.http.method",
+            "steps.1.action.http.url",
+            "steps.1.action.http.success.status",
+        ] {
+            assert!(keys.iter().any(|found| found == key), "{key} is missing in {keys:?}");
+        }
+    }
+}

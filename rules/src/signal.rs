@@ -1,0 +1,203 @@
+//! Signals: what is measured, which way is bad, how much it matters; and measurements, holes included.
+
+use crate::ids::SignalName;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How much a signal matters for the verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Without it we are blind, and without its own proof nothing is `Healthy`.
+    Critical,
+    /// It can hold a verdict of `Healthy` back; its absence does not blind us.
+    Supporting,
+    /// Shown, matched by rows, nothing more.
+    Informational,
+}
+
+/// What is read from a source. Selectors are instant-vector selectors (`name{label="value"}`), never `rate(...)`:
+/// raw samples are differenced here, per series, so that a counter's reset is seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Measure {
+    /// Counters; a part of the events is bad. Unit: events.
+    Proportion {
+        /// All events: `http_requests_total{service="checkout"}`.
+        of: String,
+        /// Which of those series count as bad: label → regular expression over the whole value. One selector for
+        /// both keeps a mistyped metric name from looking like "no errors".
+        bad: BTreeMap<String, String>,
+    },
+    /// A classic histogram of durations, in seconds. Bad is slow.
+    Latency {
+        /// The bucket series: `http_request_duration_seconds_bucket{service="checkout"}`.
+        buckets: String,
+        /// The quantile that is compared, e.g. 0.95.
+        #[serde(default = "default_quantile")]
+        quantile: f64,
+    },
+    /// Samples that are 1 when up and 0 when down: `up{job="checkout"}`. Bad is down.
+    Availability {
+        /// The series of 0 and 1.
+        up: String,
+    },
+    /// A value that goes up and down, such as a queue's depth. Bad is high.
+    Gauge {
+        /// The series; the largest of them counts.
+        value: String,
+    },
+}
+
+fn default_quantile() -> f64 {
+    0.95
+}
+
+impl Measure {
+    /// The role a signal of this kind has unless the configuration says otherwise.
+    pub fn default_role(&self) -> Role {
+        match self {
+            Measure::Proportion { .. } | Measure::Availability { .. } => Role::Critical,
+            Measure::Latency { .. } => Role::Supporting,
+            Measure::Gauge { .. } => Role::Informational,
+        }
+    }
+
+    /// This kind's share of the release's error budget α before normalisation over the configured signals.
+    pub fn budget_weight(&self) -> f64 {
+        match self {
+            Measure::Proportion { .. } => 0.5,
+            Measure::Latency { .. } => 0.3,
+            Measure::Availability { .. } | Measure::Gauge { .. } => 0.1,
+        }
+    }
+
+    /// The selector that is read.
+    pub fn selector(&self) -> &str {
+        match self {
+            Measure::Proportion { of, .. } => of,
+            Measure::Latency { buckets, .. } => buckets,
+            Measure::Availability { up } => up,
+            Measure::Gauge { value } => value,
+        }
+    }
+
+    /// The kind as one word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Measure::Proportion { .. } => "proportion",
+            Measure::Latency { .. } => "latency",
+            Measure::Availability { .. } => "availability",
+            Measure::Gauge { .. } => "gauge",
+        }
+    }
+}
+
+/// A signal of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signal {
+    /// Its name within the service.
+    pub name: SignalName,
+    /// How much it matters.
+    pub role: Role,
+    /// The configured signal source that answers for it.
+    pub source: String,
+    /// What is read.
+    pub measure: Measure,
+    /// The series of 0 and 1 that say which targets ought to report, for coverage: `up{job="checkout"}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<String>,
+}
+
+/// What was read in one window, reduced to what the tests need.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reading {
+    /// `bad` of `total` trials (events; or samples that were down). `0 ≤ bad ≤ total`, finite.
+    Counts {
+        /// Bad trials.
+        bad: f64,
+        /// All trials.
+        total: f64,
+    },
+    /// Events per bucket (not cumulative), one more than there are finite upper bounds (the last is +Inf).
+    Buckets {
+        /// Finite upper bounds in seconds, ascending.
+        bounds: Vec<f64>,
+        /// Events in each bucket.
+        counts: Vec<f64>,
+    },
+    /// The largest value over all series, at the newest sample.
+    Level {
+        /// The value, finite.
+        value: f64,
+    },
+}
+
+/// What came of asking for one signal over one window. Absence is a value here: it is never a zero.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Observation {
+    /// Data from enough of the targets.
+    Seen {
+        /// The data.
+        reading: Reading,
+        /// The time of the newest sample in it.
+        newest: Timestamp,
+    },
+    /// Data, but from too few of the targets that ought to report: shown, never used.
+    Partial {
+        /// Targets that reported.
+        reporting: u32,
+        /// Targets that ought to.
+        expected: u32,
+    },
+    /// The source answered, and there was nothing fresh.
+    Absent {
+        /// In words: what was looked for, and how old the newest sample is.
+        reason: String,
+    },
+    /// The source did not answer, or not with something that can be used.
+    Failed {
+        /// In words.
+        reason: String,
+    },
+}
+
+impl Observation {
+    /// The data, if it may be used.
+    pub fn reading(&self) -> Option<&Reading> {
+        match self {
+            Observation::Seen { reading, .. } => Some(reading),
+            Observation::Partial { .. } | Observation::Absent { .. } | Observation::Failed { .. } => None,
+        }
+    }
+
+    /// Why there is no usable data, in words; `None` if there is.
+    pub fn hole(&self) -> Option<String> {
+        match self {
+            Observation::Seen { .. } => None,
+            Observation::Partial { reporting, expected } => {
+                Some(format!("only {reporting} of {expected} targets report"))
+            }
+            Observation::Absent { reason } => Some(format!("no data: {reason}")),
+            Observation::Failed { reason } => Some(format!("the source failed: {reason}")),
+        }
+    }
+}
+
+/// One signal over one window `(from, to]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measurement {
+    /// Which signal.
+    pub signal: SignalName,
+    /// The window's beginning (exclusive).
+    pub from: Timestamp,
+    /// The window's end (inclusive).
+    pub to: Timestamp,
+    /// What was seen.
+    pub observation: Observation,
+}
