@@ -1,0 +1,139 @@
+//! The past of a signal: what it looked like before the deployment.
+
+use super::Cut;
+use crate::ruleset::Statistics;
+use crate::signal::{Measure, Measurement, Reading, Signal};
+use crate::stats::{
+    Baseline, BaselineWindow, Counts, bernoulli_confidence_sequence, beta_binomial_baseline,
+    pearson_dispersion,
+};
+use crate::units::Span;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What is known of a signal's past.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BaselineState {
+    /// It was not asked for yet, or the answer is on its way.
+    Waiting,
+    /// It is known.
+    Known(SignalBaseline),
+    /// There is none, for this reason. Comparisons with before are then unknown, never passed.
+    Missing(String),
+}
+
+impl BaselineState {
+    /// The baseline, if it is known.
+    pub fn known(&self) -> Option<&SignalBaseline> {
+        match self {
+            BaselineState::Known(baseline) => Some(baseline),
+            BaselineState::Waiting | BaselineState::Missing(_) => None,
+        }
+    }
+}
+
+/// The past of one signal in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SignalBaseline {
+    /// Where good ends and bad begins for this signal: for a latency the edge above its old quantile, for a gauge its
+    /// old level.
+    pub cut: Cut,
+    /// The share of bad trials at that cut.
+    pub share: Baseline,
+    /// How many events fail together, if there were windows enough to tell.
+    pub dispersion: Option<f64>,
+    /// How long a time it covers.
+    pub span: Span,
+    /// Its end.
+    pub until: Timestamp,
+}
+
+/// Windows on either side of a window that make up its neighbourhood, when the dispersion is estimated.
+const NEIGHBOURS: usize = 6;
+
+/// Learns the baseline from windows of the time before the deployment.
+pub(super) fn learn(signal: &Signal, windows: &[Measurement], statistics: &Statistics) -> BaselineState {
+    let readings: Vec<(&Measurement, &Reading)> = windows
+        .iter()
+        .filter_map(|window| window.observation.reading().map(|reading| (window, reading)))
+        .collect();
+    let (Some((first, _)), Some((last, _))) = (readings.first(), readings.last()) else {
+        let why = windows.iter().rev().find_map(|window| window.observation.hole());
+        return BaselineState::Missing(
+            why.unwrap_or_else(|| "nothing was measured before the deployment".into()),
+        );
+    };
+    let (from, until) = (first.from, last.to);
+    let readings: Vec<&Reading> = readings.into_iter().map(|(_, reading)| reading).collect();
+    let cut = match own_cut(signal, &readings, statistics) {
+        Ok(cut) => cut,
+        Err(reason) => return BaselineState::Missing(reason),
+    };
+    let trials: Vec<(f64, f64)> = readings.iter().filter_map(|reading| cut.trial(reading)).collect();
+    let blocks: Vec<BaselineWindow> =
+        trials.iter().map(|(bad, total)| BaselineWindow { bad: *bad, total: *total }).collect();
+    let counts: Vec<Counts> = trials.iter().map(|(bad, total)| Counts { bad: *bad, total: *total }).collect();
+    match beta_binomial_baseline(&blocks, statistics.delta) {
+        Ok(share) => BaselineState::Known(SignalBaseline {
+            cut,
+            share,
+            dispersion: pearson_dispersion(&counts, NEIGHBOURS).ok().flatten(),
+            span: Span::between(from, until),
+            until,
+        }),
+        Err(error) => BaselineState::Missing(error.to_string()),
+    }
+}
+
+fn own_cut(signal: &Signal, readings: &[&Reading], statistics: &Statistics) -> Result<Cut, String> {
+    match signal.measure {
+        Measure::Proportion { .. } | Measure::Availability { .. } => Ok(Cut::Direct),
+        Measure::Latency { quantile, .. } => {
+            quantile_edge(readings, quantile, statistics.delta).map(Cut::Slower)
+        }
+        Measure::Gauge { .. } => {
+            let mut levels: Vec<f64> = readings
+                .iter()
+                .filter_map(
+                    |reading| if let Reading::Level { value } = reading { Some(*value) } else { None },
+                )
+                .collect();
+            levels.sort_by(f64::total_cmp);
+            // The 95th percentile of the old levels: a peak of the past is not yet news.
+            let place = (levels.len() * 19).div_ceil(20).saturating_sub(1);
+            levels.get(place).map(|level| Cut::Higher(*level)).ok_or_else(|| "no levels were measured".into())
+        }
+    }
+}
+
+/// The smallest bucket edge of which it is shown (at level `delta`) that at least a share `quantile` of the requests are
+/// faster: an upper bound of the old quantile.
+fn quantile_edge(readings: &[&Reading], quantile: f64, delta: f64) -> Result<f64, String> {
+    let mut edges: Option<Vec<f64>> = None;
+    let mut sums: Vec<f64> = Vec::new();
+    for reading in readings {
+        let Reading::Buckets { bounds, counts } = reading else { continue };
+        if edges.as_ref() != Some(bounds) {
+            // The layout changed: only windows with the newest layout can be compared with what comes.
+            edges = Some(bounds.clone());
+            sums = vec![0.0; counts.len()];
+        }
+        for (sum, count) in sums.iter_mut().zip(counts) {
+            *sum += count;
+        }
+    }
+    let total: f64 = sums.iter().sum();
+    let mut fast = 0.0;
+    for (edge, count) in edges.iter().flatten().zip(&sums) {
+        fast += count;
+        let shown = bernoulli_confidence_sequence(fast.min(total), total, delta)
+            .map_err(|error| error.to_string())?;
+        if shown.lower >= quantile {
+            return Ok(*edge);
+        }
+    }
+    Err(format!(
+        "too few requests before the deployment ({total}) or too coarse buckets to find the {quantile} quantile"
+    ))
+}

@@ -1,0 +1,318 @@
+//! What no single watch can see: how often, how many at once, what is known good, what is stopped.
+//!
+//! Like a watch, the fleet is the fold of its own records; unlike a watch it is small, so that it can be read whole at
+//! every start.
+
+use crate::deployment::{Deployment, Release};
+use crate::ids::{EnvironmentName, PlanId, ServiceName, Version, WatchId};
+use crate::units::Span;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What happened to the fleet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FleetEntry {
+    /// A release runs from now on.
+    Deployed {
+        /// Which, where, since when.
+        deployment: Deployment,
+        /// The watch that looks at it.
+        watch: WatchId,
+    },
+    /// A release was shown to be well.
+    ProvedGood {
+        /// The service.
+        service: ServiceName,
+        /// The environment.
+        environment: EnvironmentName,
+        /// The release.
+        known: KnownGood,
+    },
+    /// A plan began to be carried out.
+    RollbackBegan {
+        /// The service.
+        service: ServiceName,
+        /// The environment.
+        environment: EnvironmentName,
+        /// The plan.
+        plan: PlanId,
+        /// What is turned back.
+        from: Version,
+        /// Whether a person's word started it.
+        by_person: bool,
+        /// When.
+        at: Timestamp,
+    },
+    /// A plan came to its end, whichever.
+    RollbackEnded {
+        /// The service.
+        service: ServiceName,
+        /// The environment.
+        environment: EnvironmentName,
+        /// The plan.
+        plan: PlanId,
+        /// The release that runs now, if that is known.
+        running: Option<Release>,
+        /// When.
+        at: Timestamp,
+    },
+    /// No rollback is done alone from now on, until a person acknowledges.
+    AutoSuspended {
+        /// Why.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody pulled the kill switch: no effect begins any more.
+    Stopped {
+        /// Why.
+        reason: String,
+        /// Who.
+        by: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody released the kill switch, and acknowledged what suspended the autonomy.
+    Resumed {
+        /// Who.
+        by: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Nothing is turned back alone for a time.
+    Frozen(Freeze),
+    /// A freeze was lifted.
+    Unfrozen {
+        /// The service it was for; `None` lifts those for all services.
+        service: Option<ServiceName>,
+        /// Who.
+        by: String,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// A time in which nothing is turned back alone. People may still: a freeze must not forbid recovery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Freeze {
+    /// For this service; `None` for all.
+    pub service: Option<ServiceName>,
+    /// From when on.
+    pub from: Timestamp,
+    /// Until when; `None` until it is lifted.
+    pub until: Option<Timestamp>,
+    /// Why.
+    pub reason: String,
+    /// Who.
+    pub by: String,
+}
+
+/// A release that ran well here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownGood {
+    /// The release.
+    pub release: Release,
+    /// For how long it is known to have run well.
+    pub ran_for: Span,
+    /// How many requests it served in that time.
+    pub requests: f64,
+    /// When this was shown.
+    pub at: Timestamp,
+}
+
+impl KnownGood {
+    /// The proof, for people.
+    pub fn words(&self) -> String {
+        format!(
+            "{} ran well here for {} and served {:.0} requests",
+            self.release.version, self.ran_for, self.requests
+        )
+    }
+}
+
+/// What is remembered of one service in one environment.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct ServiceState {
+    current: Option<(Deployment, WatchId)>,
+    /// What is believed to run: the deployed release, or the one returned to since.
+    running: Option<Release>,
+    known_good: Vec<KnownGood>,
+    turned_back: Vec<(Version, Timestamp)>,
+    active: Option<PlanId>,
+}
+
+/// All services.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Fleet {
+    services: BTreeMap<String, ServiceState>,
+    freezes: Vec<Freeze>,
+    stopped: Option<String>,
+    auto_suspended: Option<String>,
+    /// Times of recent rollbacks and whose they were: what rates are counted over.
+    rollbacks: Vec<(String, Timestamp)>,
+}
+
+/// What one watch is told about everything else.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Situation {
+    /// The kill switch is pulled, for this reason.
+    pub stopped: Option<String>,
+    /// A freeze is in force, for this reason.
+    pub frozen: Option<String>,
+    /// The autonomy is suspended, for this reason.
+    pub auto_suspended: Option<String>,
+    /// A plan of this service is being carried out.
+    pub active_here: Option<PlanId>,
+    /// Plans of other services that are being carried out.
+    pub active_elsewhere: u32,
+    /// When this service was last turned back.
+    pub last_rollback: Option<Timestamp>,
+    /// Rollbacks of this service in the last 24 hours.
+    pub service_rollbacks_today: u32,
+    /// Rollbacks of all services in the last hour.
+    pub rollbacks_this_hour: u32,
+    /// Rollbacks of all services in the last 24 hours.
+    pub rollbacks_today: u32,
+    /// The newest deployment of this service.
+    pub current: Option<WatchId>,
+    /// What ran before a deployment, as far as the fleet knows.
+    pub running: Option<Release>,
+    /// Releases that ran well here, the newest proof last.
+    pub known_good: Vec<KnownGood>,
+    /// Releases that were turned back here.
+    pub turned_back: Vec<Version>,
+    /// Sources of this service's signals that have not answered since the agent started.
+    pub silent_sources: Vec<String>,
+}
+
+/// Proofs and turned-back versions kept per service: enough for a person to choose from.
+const MOST_REMEMBERED: usize = 20;
+const DAY: Span = Span::from_minutes(24 * 60);
+
+fn key(service: &ServiceName, environment: &EnvironmentName) -> String {
+    // `@` cannot stand in either name.
+    format!("{service}@{environment}")
+}
+
+fn remember<T>(list: &mut Vec<T>, item: T) {
+    list.push(item);
+    if list.len() > MOST_REMEMBERED {
+        list.remove(0);
+    }
+}
+
+impl Fleet {
+    /// Takes a fact in.
+    pub fn apply(&mut self, entry: &FleetEntry) {
+        match entry {
+            FleetEntry::Deployed { deployment, watch } => {
+                let state = self.service(&deployment.service, &deployment.environment);
+                state.running = Some(deployment.release.clone());
+                state.current = Some((deployment.clone(), watch.clone()));
+            }
+            FleetEntry::ProvedGood { service, environment, known } => {
+                let state = self.service(service, environment);
+                state.known_good.retain(|older| older.release != known.release);
+                remember(&mut state.known_good, known.clone());
+            }
+            FleetEntry::RollbackBegan { service, environment, plan, from, at, .. } => {
+                let name = key(service, environment);
+                let state = self.service(service, environment);
+                state.active = Some(plan.clone());
+                remember(&mut state.turned_back, (from.clone(), *at));
+                self.rollbacks.retain(|(_, when)| Span::between(*when, *at) < DAY);
+                self.rollbacks.push((name, *at));
+            }
+            FleetEntry::RollbackEnded { service, environment, plan, running, .. } => {
+                let state = self.service(service, environment);
+                if state.active.as_ref() == Some(plan) {
+                    state.active = None;
+                }
+                if let Some(running) = running {
+                    state.running = Some(running.clone());
+                }
+            }
+            FleetEntry::AutoSuspended { reason, .. } => self.auto_suspended = Some(reason.clone()),
+            FleetEntry::Stopped { reason, by, .. } => self.stopped = Some(format!("{reason} ({by})")),
+            FleetEntry::Resumed { .. } => {
+                self.stopped = None;
+                self.auto_suspended = None;
+            }
+            FleetEntry::Frozen(freeze) => {
+                self.freezes.retain(|older| older.until.is_none_or(|until| until > freeze.from));
+                remember(&mut self.freezes, freeze.clone());
+            }
+            FleetEntry::Unfrozen { service, .. } => self.freezes.retain(|freeze| freeze.service != *service),
+        }
+    }
+
+    fn service(&mut self, service: &ServiceName, environment: &EnvironmentName) -> &mut ServiceState {
+        self.services.entry(key(service, environment)).or_default()
+    }
+
+    /// What the watch over this service is told.
+    pub fn situation(
+        &self,
+        service: &ServiceName,
+        environment: &EnvironmentName,
+        now: Timestamp,
+    ) -> Situation {
+        let name = key(service, environment);
+        let state = self.services.get(&name).cloned().unwrap_or_default();
+        let within = |span: Span| self.rollbacks.iter().filter(move |(_, at)| Span::between(*at, now) < span);
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let others = self.services.iter().filter(|(other, state)| **other != name && state.active.is_some());
+        Situation {
+            stopped: self.stopped.clone(),
+            frozen: self.frozen(service, now),
+            auto_suspended: self.auto_suspended.clone(),
+            active_here: state.active,
+            active_elsewhere: count(others.count()),
+            last_rollback: state.turned_back.last().map(|(_, at)| *at),
+            service_rollbacks_today: count(within(DAY).filter(|(whose, _)| *whose == name).count()),
+            rollbacks_this_hour: count(within(Span::from_minutes(60)).count()),
+            rollbacks_today: count(within(DAY).count()),
+            current: state.current.map(|(_, watch)| watch),
+            running: state.running,
+            known_good: state.known_good,
+            turned_back: state.turned_back.into_iter().map(|(version, _)| version).collect(),
+            silent_sources: Vec::new(),
+        }
+    }
+
+    fn frozen(&self, service: &ServiceName, now: Timestamp) -> Option<String> {
+        let in_force = |freeze: &&Freeze| {
+            freeze.from <= now
+                && freeze.until.is_none_or(|until| now < until)
+                && freeze.service.as_ref().is_none_or(|only| only == service)
+        };
+        self.freezes.iter().find(in_force).map(|freeze| {
+            let until = freeze.until.map_or_else(String::new, |until| format!(" until {until:.0}"));
+            format!("{} ({}){until}", freeze.reason, freeze.by)
+        })
+    }
+
+    /// The newest deployment of a service.
+    pub fn current(&self, service: &ServiceName, environment: &EnvironmentName) -> Option<&Deployment> {
+        self.services.get(&key(service, environment))?.current.as_ref().map(|(deployment, _)| deployment)
+    }
+
+    /// The kill switch, if it is pulled.
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// Why nothing is done alone, if that is so.
+    pub fn auto_suspended(&self) -> Option<&str> {
+        self.auto_suspended.as_deref()
+    }
+
+    /// The freezes that are in force or to come.
+    pub fn freezes(&self, now: Timestamp) -> Vec<&Freeze> {
+        self.freezes.iter().filter(|freeze| freeze.until.is_none_or(|until| until > now)).collect()
+    }
+}

@@ -1,0 +1,133 @@
+//! The post-mortem draft in Markdown: what the ledger knows, and blanks for what only people know.
+
+use super::why::{decision_words, state_words, why_card};
+use crate::units::Span;
+use crate::watch::{Phase, Watch};
+use jiff::Timestamp;
+use std::fmt::Write as _;
+
+/// The draft. Text from outside (versions, summaries) is written so that Markdown does not interpret it.
+pub fn postmortem(watch: &Watch, now: Timestamp) -> String {
+    let mut text = String::new();
+    // Writing into a `String` cannot fail.
+    let _infallible = write_all(&mut text, watch, now);
+    text
+}
+
+/// Keeps Markdown and HTML in foreign text from being interpreted, and the text on one line.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '#' | '|' | '!' => {
+                plain.push('\\');
+                plain.push(c);
+            }
+            '<' => plain.push_str("&lt;"),
+            '>' => plain.push_str("&gt;"),
+            '&' => plain.push_str("&amp;"),
+            c if c.is_control() => plain.push(' '),
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
+fn write_all(out: &mut String, watch: &Watch, now: Timestamp) -> std::fmt::Result {
+    let deployment = &watch.deployment;
+    writeln!(
+        out,
+        "# Post-mortem: {} {}\n",
+        plain(deployment.service.as_str()),
+        plain(deployment.release.version.as_str())
+    )?;
+    writeln!(
+        out,
+        "*Draft from the ledger of watch {}. Lines with … are for people to fill in.*\n",
+        watch.id
+    )?;
+    writeln!(out, "## Summary\n")?;
+    writeln!(out, "| | |\n|---|---|")?;
+    writeln!(
+        out,
+        "| Service | {} in {} |",
+        plain(deployment.service.as_str()),
+        plain(deployment.environment.as_str())
+    )?;
+    writeln!(out, "| Release | {} |", plain(deployment.release.version.as_str()))?;
+    if let Some(previous) = &deployment.previous {
+        writeln!(out, "| Release before | {} |", plain(previous.version.as_str()))?;
+    }
+    writeln!(out, "| Deployed | {:.0} |", deployment.at)?;
+    let outcome =
+        if let Phase::Closed(outcome) = &watch.phase { outcome.to_string() } else { "still open".into() };
+    writeln!(out, "| Outcome | {} |", plain(&outcome))?;
+    write_times(out, watch)?;
+    writeln!(out, "\n## Impact\n\n…\n")?;
+    writeln!(out, "## Why it was decided so\n")?;
+    if let Some(decided) = &watch.decision {
+        writeln!(
+            out,
+            "Decision: **{}**, autonomy level {}.\n",
+            plain(&decision_words(&decided.decision)),
+            decided.level
+        )?;
+        for hold in &decided.holds {
+            writeln!(out, "- held by: {}", plain(&hold.words))?;
+        }
+    }
+    // Indented, so that nothing in it is read as Markdown.
+    for line in why_card(watch, now).to_string().lines() {
+        writeln!(out, "    {line}")?;
+    }
+    write_plan(out, watch)?;
+    writeln!(out, "\n## Timeline\n\n| time | what |\n|---|---|")?;
+    for (at, words) in &watch.timeline {
+        writeln!(out, "| {at:.0} | {} |", plain(words))?;
+    }
+    writeln!(
+        out,
+        "\n## Root cause\n\n…\n\n## What went well\n\n…\n\n## What went badly\n\n…\n\n## Actions\n\n- [ ] …"
+    )
+}
+
+fn write_times(out: &mut String, watch: &Watch) -> std::fmt::Result {
+    let Some(incident) = &watch.incident else { return Ok(()) };
+    writeln!(out, "| Severity | {} ({}) |", incident.severity, plain(&incident.row))?;
+    writeln!(out, "| Time to detect | {} |", Span::between(watch.deployment.at, incident.opened))?;
+    if let Some(acted) = incident.acted {
+        writeln!(out, "| Time to decide | {} |", Span::between(incident.opened, acted))?;
+    }
+    if let Some(recovered) = incident.recovered {
+        writeln!(out, "| Time to recover | {} |", Span::between(incident.opened, recovered))?;
+    }
+    Ok(())
+}
+
+fn write_plan(out: &mut String, watch: &Watch) -> std::fmt::Result {
+    let Some((plan, digest)) = &watch.plan else { return Ok(()) };
+    writeln!(out, "\n## Plan {}\n", plan.id)?;
+    writeln!(
+        out,
+        "Back from {} to {}: {}.",
+        plain(plan.from.version.as_str()),
+        plain(plan.to.version.as_str()),
+        plain(&plan.proof)
+    )?;
+    writeln!(out, "Digest `{digest}`.\n\n| # | step | what ran | state |\n|---|---|---|---|")?;
+    let states: Vec<String> = match &watch.execution {
+        Some(execution) => execution.states().map(|(_, state)| state_words(state)).collect(),
+        None => vec!["not carried out".to_owned(); plan.steps.len()],
+    };
+    for (number, (step, state)) in plan.steps.iter().zip(states).enumerate() {
+        writeln!(
+            out,
+            "| {} | {} | {} | {} |",
+            number + 1,
+            plain(step.name.as_str()),
+            plain(&step.action.words()),
+            plain(&state)
+        )?;
+    }
+    Ok(())
+}

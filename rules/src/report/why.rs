@@ -1,0 +1,303 @@
+//! The why card: for every decision, and for every non-decision, what it rests on and what is still missing.
+
+use crate::evidence::{BaselineState, Finding, SignalEvidence};
+use crate::execution::StepState;
+use crate::guard::Hold;
+use crate::matrix::Truth;
+use crate::stats::Interval;
+use crate::units::Span;
+use crate::verdict::{Judgement, Verdict};
+use crate::watch::Watch;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::fmt;
+
+/// Everything a decision rests on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WhyCard {
+    /// The watch.
+    pub watch: String,
+    /// The service.
+    pub service: String,
+    /// The environment.
+    pub environment: String,
+    /// The release under observation.
+    pub version: String,
+    /// How long it has been running.
+    pub age: Span,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The row that decides.
+    pub row: Option<String>,
+    /// What is done, in words, if that was decided.
+    pub decision: Option<String>,
+    /// What stands against acting.
+    pub holds: Vec<Hold>,
+    /// Per signal.
+    pub signals: Vec<SignalCard>,
+    /// Rows that hold or are unknown, with what they rest on.
+    pub rows: Vec<RowCard>,
+}
+
+/// One signal on the card. Shares are between 0 and 1, evidence is in natural-log units.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SignalCard {
+    /// The signal.
+    pub name: String,
+    /// `critical`, `supporting` or `informational`.
+    pub role: String,
+    /// Whether it reports: `full`, or what is missing.
+    pub coverage: String,
+    /// Bad trials since the beginning.
+    pub bad: f64,
+    /// All trials since the beginning.
+    pub total: f64,
+    /// Share before the deployment.
+    pub before: Option<f64>,
+    /// How it was before, or why that is not known.
+    pub baseline: String,
+    /// Evidence for "worse than before".
+    pub worse: Option<f64>,
+    /// Evidence at which that is believed.
+    pub worse_needed: f64,
+    /// Evidence for "no worse".
+    pub pass: Option<f64>,
+    /// Evidence at which that is believed.
+    pub pass_needed: f64,
+    /// About how many more requests a pass takes.
+    pub requests_to_pass: Option<u64>,
+}
+
+/// One row on the card.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RowCard {
+    /// The row.
+    pub row: String,
+    /// Its severity.
+    pub severity: String,
+    /// Whether it holds.
+    pub truth: Truth,
+    /// What its conditions rest on.
+    pub findings: Vec<Finding>,
+    /// Reports it rests on.
+    pub reports: Vec<String>,
+}
+
+/// The card of a watch, now.
+pub fn why_card(watch: &Watch, now: Timestamp) -> WhyCard {
+    let judgement = watch.judgement(now);
+    let verifying = matches!(watch.phase, crate::watch::Phase::Verifying { .. });
+    let evidence = watch.trial.as_ref().filter(|_| verifying).unwrap_or(&watch.evidence);
+    let statistics = &watch.rules.statistics;
+    // A closed watch is not judged anew: what was written is what was decided.
+    let (verdict, row) = match (&watch.verdict, verifying) {
+        (Some((verdict, row)), false) => (*verdict, row.clone()),
+        _ => (judgement.verdict, judgement.row.clone()),
+    };
+    WhyCard {
+        watch: watch.id.to_string(),
+        service: watch.deployment.service.to_string(),
+        environment: watch.deployment.environment.to_string(),
+        version: watch.deployment.release.version.to_string(),
+        age: Span::from_seconds(Span::between(watch.deployment.at, now).milliseconds() / 1_000),
+        verdict,
+        row,
+        decision: watch.decision.as_ref().map(|decided| decision_words(&decided.decision)),
+        holds: watch.decision.as_ref().map_or_else(Vec::new, |decided| decided.holds.clone()),
+        signals: evidence
+            .signals
+            .values()
+            .map(|signal| signal_card(signal, statistics.alpha, statistics.beta))
+            .collect(),
+        rows: rows(&judgement),
+    }
+}
+
+fn rows(judgement: &Judgement) -> Vec<RowCard> {
+    // Rows about signals the service does not have say nothing; they are left out of the card.
+    let telling = |finding: &Finding| finding.log_e.is_some();
+    judgement
+        .rows
+        .iter()
+        .filter(|row| row.truth == Truth::Holds || row.findings.iter().any(telling))
+        .map(|row| RowCard {
+            row: row.row.clone(),
+            severity: row.severity.to_string(),
+            truth: row.truth,
+            findings: row.findings.iter().filter(|finding| telling(finding)).cloned().collect(),
+            reports: row
+                .reports
+                .iter()
+                .filter(|(_, truth)| *truth == Truth::Holds)
+                .map(|(what, _)| what.clone())
+                .collect(),
+        })
+        .collect()
+}
+
+fn signal_card(evidence: &SignalEvidence, alpha: f64, beta: f64) -> SignalCard {
+    let (bad, total) = evidence.counts();
+    let pass = evidence.pass(beta);
+    SignalCard {
+        name: evidence.signal.name.to_string(),
+        role: format!("{:?}", evidence.signal.role).to_lowercase(),
+        coverage: evidence
+            .hole
+            .as_ref()
+            .map_or_else(|| "full".into(), |(since, why)| format!("{why} (since {since:.0})")),
+        bad,
+        total,
+        before: evidence.baseline.known().map(|before| before.share.mean),
+        baseline: match &evidence.baseline {
+            BaselineState::Waiting => "not measured yet".into(),
+            BaselineState::Missing(why) => why.clone(),
+            BaselineState::Known(before) => format!(
+                "{} of {:.0} in {}",
+                percent(before.share.mean),
+                before.share.requests,
+                Span::from_seconds(before.span.milliseconds() / 1_000)
+            ),
+        },
+        worse: evidence.worse_log_e(),
+        worse_needed: -(alpha * evidence.share).ln(),
+        pass: pass.map(|(log_e, _)| log_e),
+        pass_needed: -beta.ln(),
+        requests_to_pass: evidence.requests_to_pass(beta),
+    }
+}
+
+pub(super) fn decision_words(decision: &crate::decision::Decision) -> String {
+    use crate::decision::Decision;
+    match decision {
+        Decision::Clear => "clear: shown to be well".into(),
+        Decision::KeepWatching => "keep watching".into(),
+        Decision::Notify => "tell people, do nothing".into(),
+        Decision::Mitigate { name } => format!("try {name} first"),
+        Decision::Propose { approval: true } => "propose a rollback, a person's word starts it".into(),
+        Decision::Propose { approval: false } => "recommend a rollback, a person carries it out".into(),
+        Decision::RollBack => "roll back".into(),
+        Decision::Hold => "hold".into(),
+    }
+}
+
+pub(super) fn state_words(state: &StepState) -> String {
+    match state {
+        StepState::Pending => "not begun".into(),
+        StepState::InFlight { attempt, .. } => format!("in flight, attempt {attempt}"),
+        StepState::Again { attempts, unknown, .. } => {
+            let what = if *unknown { "outcome unknown" } else { "failed" };
+            format!("{what} after {attempts} attempts, to be tried again")
+        }
+        StepState::Done => "done".into(),
+        StepState::Failed => "failed".into(),
+        StepState::Undone => "undone".into(),
+        StepState::Stuck(why) => format!("stuck: {why}"),
+    }
+}
+
+/// A share as a percentage with three significant digits.
+pub(super) fn percent(share: f64) -> String {
+    let value = share * 100.0;
+    let digits = if value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else if value >= 1.0 {
+        2
+    } else {
+        3
+    };
+    format!("{value:.digits$}%")
+}
+
+fn interval_words(interval: Option<Interval>) -> String {
+    interval.map_or_else(
+        || "–".into(),
+        |interval| format!("{} … {}", percent(interval.lower), percent(interval.upper)),
+    )
+}
+
+/// Evidence as the odds it stands for, cut off where nobody reads digits any more.
+fn odds(log_e: f64) -> String {
+    if log_e > 13.8 { "more than 1,000,000 : 1".into() } else { format!("{:.3} : 1", log_e.exp()) }
+}
+
+impl fmt::Display for WhyCard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} {} in {}, {} after the deployment",
+            self.service, self.version, self.environment, self.age
+        )?;
+        match &self.row {
+            Some(row) => writeln!(f, "  verdict   {} — {row}", self.verdict)?,
+            None => writeln!(f, "  verdict   {}", self.verdict)?,
+        }
+        if let Some(decision) = &self.decision {
+            writeln!(f, "  decision  {decision}")?;
+        }
+        for hold in &self.holds {
+            writeln!(f, "  held by   {}", hold.words)?;
+        }
+        for signal in &self.signals {
+            write_signal(f, signal)?;
+        }
+        for row in &self.rows {
+            for finding in &row.findings {
+                write_finding(f, row, finding)?;
+            }
+            for report in &row.reports {
+                writeln!(f, "  row {} ({}): reported: {report}", row.row, row.severity)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_signal(f: &mut fmt::Formatter<'_>, signal: &SignalCard) -> fmt::Result {
+    let now = if signal.total > 0.0 { percent(signal.bad / signal.total) } else { "–".into() };
+    writeln!(f, "  {} ({})", signal.name, signal.role)?;
+    writeln!(
+        f,
+        "    now       {now} ({:.0} of {:.0}), before {}",
+        signal.bad, signal.total, signal.baseline
+    )?;
+    if signal.coverage != "full" {
+        writeln!(f, "    coverage  {}", signal.coverage)?;
+    }
+    if let Some(worse) = signal.worse {
+        writeln!(f, "    worse     {}, believed at {}", odds(worse), odds(signal.worse_needed))?;
+    }
+    if let Some(pass) = signal.pass {
+        write!(f, "    no worse  {}, believed at {}", odds(pass), odds(signal.pass_needed))?;
+        match signal.requests_to_pass {
+            Some(more) => writeln!(f, "; about {more} more requests if it stays so")?,
+            None => writeln!(f)?,
+        }
+    }
+    Ok(())
+}
+
+fn write_finding(f: &mut fmt::Formatter<'_>, row: &RowCard, finding: &Finding) -> fmt::Result {
+    let truth = match finding.truth {
+        Truth::Holds => "holds",
+        Truth::Fails => "does not hold",
+        Truth::Unknown => "unknown",
+    };
+    writeln!(f, "  row {} ({}): {} {} {truth}", row.row, row.severity, finding.signal, finding.bound)?;
+    let threshold = finding.threshold.map_or_else(|| "–".into(), percent);
+    let now = finding.now.map_or_else(|| "–".into(), percent);
+    let log_e = finding.log_e.map_or_else(|| "–".into(), odds);
+    writeln!(
+        f,
+        "    {}: {now}, interval {}, bound {threshold}, n {:.0}",
+        finding.what,
+        interval_words(finding.interval),
+        finding.n
+    )?;
+    writeln!(f, "    evidence {log_e}, believed at {}", odds(finding.log_e_needed))?;
+    if let (Truth::Unknown, Some(missing)) = (finding.truth, &finding.missing) {
+        writeln!(f, "    missing: {missing}")?;
+    }
+    Ok(())
+}

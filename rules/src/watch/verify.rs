@@ -1,0 +1,90 @@
+//! Verification: the same road driven again. The same collector, the same judge, fresh evidence since the rollback.
+
+use super::{Effect, Entry, NoticeKind, Outcome, VerificationResult, Watch};
+use crate::fleet::{FleetEntry, KnownGood};
+use crate::matrix::RowVerdict;
+use crate::report;
+use crate::units::Span;
+use jiff::Timestamp;
+
+impl Watch {
+    pub(super) fn begin_verification(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let until = self.rules.watch.verify_for.after(now);
+        self.looking = false;
+        self.record(Entry::VerificationBegan { until }, now, out);
+        self.look(out);
+    }
+
+    pub(super) fn assess_recovery(&mut self, until: Timestamp, now: Timestamp, out: &mut Vec<Effect>) {
+        let Some(trial) = &self.trial else { return };
+        let judgement = crate::verdict::judge(trial, &Default::default(), &self.rules, trial.since, now);
+        let soaked = Span::between(trial.since, now) >= self.rules.watch.verify_soak;
+        let turns_back = matches!(judgement.says, Some(RowVerdict::Rollback | RowVerdict::Maybe));
+        let result = if turns_back {
+            let row = judgement.row.unwrap_or_default();
+            VerificationResult::NotRecovered(format!("{row} holds after the rollback too"))
+        } else if soaked && trial.shown_healthy(&self.rules.statistics) {
+            VerificationResult::Recovered
+        } else if now >= until {
+            let why = if judgement.blind.is_empty() {
+                report::still_missing(trial, &self.rules.statistics)
+            } else {
+                report::blind_words(&judgement.blind)
+            };
+            VerificationResult::Unverified(why)
+        } else {
+            return;
+        };
+        self.record(Entry::VerificationEnded { result: result.clone() }, now, out);
+        self.end_verification(result, now, out);
+    }
+
+    fn end_verification(&mut self, result: VerificationResult, now: Timestamp, out: &mut Vec<Effect>) {
+        let severity = self.incident.as_ref().map(|incident| incident.severity);
+        match result {
+            VerificationResult::Recovered => {
+                let text = report::recovery_text(self, now);
+                self.notify(
+                    NoticeKind::Recovered,
+                    severity,
+                    "was turned back, and the service is well again",
+                    text,
+                    out,
+                );
+                self.close(Outcome::RolledBack, Vec::new(), now, out);
+            }
+            // A rollback is never rolled back by the agent itself: from here on it is a person's matter.
+            VerificationResult::NotRecovered(why) => {
+                out.push(report::needs_person(self, &format!("the rollback did not help: {why}")));
+                let fleet = vec![self.suspended(&why, now)];
+                self.close(Outcome::NotRecovered(why), fleet, now, out);
+            }
+            VerificationResult::Unverified(why) => {
+                out.push(report::needs_person(
+                    self,
+                    &format!("whether the rollback helped is not known: {why}"),
+                ));
+                let fleet = vec![self.suspended(&why, now)];
+                self.close(Outcome::Unverified(why), fleet, now, out);
+            }
+        }
+    }
+
+    fn suspended(&self, why: &str, now: Timestamp) -> FleetEntry {
+        FleetEntry::AutoSuspended { reason: format!("{}: {why}", self.deployment.service), at: now }
+    }
+
+    /// The fact that this release ran well for as long as it was watched.
+    pub(super) fn proved_good(&self, now: Timestamp) -> FleetEntry {
+        FleetEntry::ProvedGood {
+            service: self.deployment.service.clone(),
+            environment: self.deployment.environment.clone(),
+            known: KnownGood {
+                release: self.deployment.release.clone(),
+                ran_for: Span::between(self.deployment.at, now),
+                requests: self.evidence.requests(),
+                at: now,
+            },
+        }
+    }
+}
