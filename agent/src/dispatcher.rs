@@ -1,0 +1,248 @@
+//! The one loop that owns the state.
+//!
+//! ```text
+//!  API, timers ──▶ Message ─┐                       ┌─▶ Record   → ledger (durable, then on)
+//!  collector ───▶ Collected ─┼─▶ Watch::on(input) ──┼─▶ Measure  → collector
+//!  executor ────▶ outcome ───┘        (pure)        ├─▶ RunStep  → executor
+//!                                                   └─▶ Notify   → notifiers
+//! ```
+//!
+//! Ledger first, then think, then act: an event is acknowledged when it is on disk, thought about after, and what the
+//! thinking wants done is on disk before it is begun. When the ledger fails, the loop ends, and with it the process.
+
+mod events;
+mod people;
+mod perform;
+mod startup;
+mod view;
+
+pub use events::EventAnswer;
+pub use people::{Person, PersonAsk};
+pub use view::{View, WatchSummary};
+
+use crate::clock;
+use crate::collector::{Collected, Collector};
+use crate::events::Accepted;
+use crate::executor::Executor;
+use crate::ledger::{Ledger, LedgerError};
+use crate::notify::Notifiers;
+use jiff::Timestamp;
+use rules::action::StepOutcome;
+use rules::fleet::{Fleet, Situation};
+use rules::ids::{EnvironmentName, PlanId, ServiceName, SourceName, WatchId};
+use rules::ruleset::RuleSet;
+use rules::watch::{BrokenLedger, Input, Watch};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Where the rules of a service come from.
+pub type Rules = Arc<dyn Fn(&ServiceName, &EnvironmentName) -> RuleSet + Send + Sync>;
+
+/// Why the loop ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatchError {
+    /// Nothing may happen that cannot be written.
+    #[error("the ledger failed, and nothing may happen that cannot be written")]
+    Ledger(#[from] LedgerError),
+    /// A record could not be turned into its stored form, or back.
+    #[error("cannot read or write the records of {what}")]
+    Record {
+        /// Of what.
+        what: String,
+        /// How.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A record of a form that this version does not know.
+    #[error("{what} has records of version {version}, this Turnback knows {known}: it was written by a newer one")]
+    FromTheFuture {
+        /// Of what.
+        what: String,
+        /// Found.
+        version: u16,
+        /// Known.
+        known: u16,
+    },
+    /// Records that do not add up.
+    #[error(transparent)]
+    Broken(#[from] BrokenLedger),
+}
+
+/// What comes from outside.
+pub enum Message {
+    /// News, and where to say that it is on disk.
+    Events {
+        /// Who said it.
+        source: SourceName,
+        /// What.
+        accepted: Vec<Accepted>,
+        /// Where to say what became of each.
+        reply: oneshot::Sender<Vec<EventAnswer>>,
+    },
+    /// A person wants something.
+    Person {
+        /// What.
+        ask: PersonAsk,
+        /// Who.
+        by: Person,
+        /// Where to say what became of it.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// Somebody wants to look. The closure runs between two inputs, so that it sees no half-done state.
+    Look(Box<dyn FnOnce(View<'_>) + Send>),
+}
+
+/// What comes back from our own helpers.
+pub(crate) enum Returned {
+    /// From the collector.
+    Collected(WatchId, Collected),
+    /// From the executor.
+    StepEnded { watch: WatchId, plan: PlanId, step: usize, attempt: u32, outcome: StepOutcome },
+}
+
+/// Messages waiting to be heard. A full queue makes the API answer 503, and senders try again.
+pub const MOST_WAITING: usize = 1_024;
+/// Messages taken at once: their records share one commit.
+const MOST_AT_ONCE: usize = 256;
+/// Closed watches kept in memory for whoever asks; older ones are in the ledger.
+const MOST_CLOSED: usize = 200;
+
+/// The parts that a dispatcher works with.
+pub struct Parts {
+    /// Where everything is written.
+    pub ledger: Ledger,
+    /// The rules of a service.
+    pub rules: Rules,
+    /// Who measures.
+    pub collector: Collector,
+    /// Who acts.
+    pub executor: Executor,
+    /// Who tells.
+    pub notifiers: Notifiers,
+    /// Where the fleet's state is published for the executor.
+    pub fleet: watch::Sender<Fleet>,
+    /// The kill switch as the executor sees it.
+    pub stopped: watch::Sender<bool>,
+}
+
+/// The loop's state.
+pub struct Dispatcher {
+    parts: Parts,
+    fleet: Fleet,
+    watches: BTreeMap<WatchId, Watch>,
+    closed: VecDeque<Watch>,
+    wakes: BTreeMap<WatchId, Timestamp>,
+    returned: mpsc::Receiver<Returned>,
+    returning: mpsc::Sender<Returned>,
+    /// Helpers at work; when the loop ends they end.
+    helpers: tokio::task::JoinSet<()>,
+}
+
+impl Dispatcher {
+    /// Hears until `shutdown`, or until the ledger fails.
+    pub async fn run(
+        mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> Result<(), DispatchError> {
+        self.resume().await?;
+        let mut batch = Vec::new();
+        loop {
+            let sleep = self.until_next_wake();
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|down| *down) => break,
+                Some(returned) = self.returned.recv() => self.hear_returned(returned).await?,
+                Some(ended) = self.helpers.join_next(), if !self.helpers.is_empty() => report_helper(ended),
+                () = tokio::time::sleep(sleep) => self.hear_time().await?,
+                count = messages.recv_many(&mut batch, MOST_AT_ONCE) => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.hear_messages(&mut batch).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn hear_returned(&mut self, returned: Returned) -> Result<(), DispatchError> {
+        match returned {
+            Returned::Collected(watch, Collected::Baseline(windows)) => self.tell(&watch, Input::Baseline(windows)).await,
+            Returned::Collected(watch, Collected::Samples(samples)) => self.tell(&watch, Input::Samples(samples)).await,
+            Returned::StepEnded { watch, plan, step, attempt, outcome } => {
+                self.tell(&watch, Input::StepEnded { plan, step, attempt, outcome }).await
+            }
+        }
+        .map(drop)
+    }
+
+    async fn hear_time(&mut self) -> Result<(), DispatchError> {
+        let now = clock::now();
+        let due: Vec<WatchId> = self.wakes.iter().filter(|(_, at)| **at <= now).map(|(watch, _)| watch.clone()).collect();
+        for watch in due {
+            self.wakes.remove(&watch);
+            self.tell(&watch, Input::Tick).await?;
+        }
+        Ok(())
+    }
+
+    async fn hear_messages(&mut self, batch: &mut Vec<Message>) -> Result<(), DispatchError> {
+        let mut news = Vec::new();
+        for message in batch.drain(..) {
+            match message {
+                Message::Events { source, accepted, reply } => news.push((source, accepted, reply)),
+                Message::Person { ask, by, reply } => {
+                    // What was said before is heard before.
+                    self.hear_events(std::mem::take(&mut news)).await?;
+                    let answer = self.hear_person(ask, by).await?;
+                    // Whoever asked may have left; what they asked for stands.
+                    let _gone = reply.send(answer);
+                }
+                Message::Look(look) => {
+                    self.hear_events(std::mem::take(&mut news)).await?;
+                    look(self.view());
+                }
+            }
+        }
+        self.hear_events(news).await
+    }
+
+    /// Tells a watch something and does what it wants. The answer is what it says to whoever asked.
+    async fn tell(&mut self, id: &WatchId, input: Input) -> Result<Option<Result<String, String>>, DispatchError> {
+        let now = clock::now();
+        let Some(watch) = self.watches.get_mut(id) else { return Ok(None) };
+        let situation = situation(&self.fleet, &self.parts.collector, watch, now);
+        let effects = watch.on(input, &situation, now);
+        self.perform(id, effects, now).await
+    }
+
+    fn until_next_wake(&self) -> Duration {
+        // With nothing to wait for, the loop still turns now and then; a lost timer then costs a minute, not a watch.
+        let next = self.wakes.values().min();
+        next.map_or(Duration::from_secs(60), |at| {
+            Duration::try_from(at.duration_since(clock::now())).unwrap_or(Duration::ZERO).min(Duration::from_secs(60))
+        })
+    }
+}
+
+/// What a watch is told about everything else.
+fn situation(fleet: &Fleet, collector: &Collector, watch: &Watch, now: Timestamp) -> Situation {
+    let deployment = &watch.deployment;
+    Situation {
+        silent_sources: collector.silent(&watch.rules.signals),
+        ..fleet.situation(&deployment.service, &deployment.environment, now)
+    }
+}
+
+fn report_helper(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        // A helper that panics leaves its step in flight: poisoned state is not worked on, the process ends and the
+        // restart settles the step by its class.
+        std::panic::resume_unwind(error.into_panic());
+    }
+}

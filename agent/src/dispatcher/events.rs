@@ -1,0 +1,166 @@
+//! Hearing news: on disk first, acknowledged then, thought about last.
+
+use super::perform::record;
+use super::{DispatchError, Dispatcher};
+use crate::clock;
+use crate::events::{Accepted, Incoming};
+use crate::ledger::{EventKey, Recorded};
+use rules::deployment::{DeployEvent, DeployKind, Report};
+use rules::ids::{SourceName, WatchId};
+use rules::units::Span;
+use rules::watch::{Input, Phase, Watch};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+/// The stream of everything that was said.
+pub(super) const EVENT_STREAM: &str = "events";
+
+/// What became of one piece of news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventAnswer {
+    /// It is on disk.
+    Recorded {
+        /// Its place in the ledger.
+        sequence: i64,
+    },
+    /// It was said before.
+    Duplicate {
+        /// The place of the first time.
+        sequence: i64,
+    },
+}
+
+/// News as it is stored.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StoredEvent {
+    /// A deployment.
+    Deploy { event: DeployEvent, raw: serde_json::Value, notes: Vec<String> },
+    /// A report.
+    Report { report: Report, raw: serde_json::Value, notes: Vec<String> },
+}
+
+type Waiting = (SourceName, Vec<Accepted>, oneshot::Sender<Vec<EventAnswer>>);
+
+impl Dispatcher {
+    /// Records a batch in one commit, acknowledges, and then thinks about what was new.
+    pub(super) async fn hear_events(&mut self, news: Vec<Waiting>) -> Result<(), DispatchError> {
+        if news.is_empty() {
+            return Ok(());
+        }
+        let now = clock::now();
+        let mut rows = Vec::new();
+        let mut thoughts = Vec::new();
+        let mut replies = Vec::new();
+        for (source, accepted, reply) in news {
+            replies.push((accepted.len(), reply));
+            for Accepted { id, incoming, raw, notes } in accepted {
+                let key = EventKey { source: source.to_string(), id };
+                let (kind, stored) = match incoming.clone() {
+                    Incoming::Deploy(event) => ("deploy", StoredEvent::Deploy { event, raw, notes }),
+                    Incoming::Report(report) => ("report", StoredEvent::Report { report, raw, notes }),
+                };
+                rows.push((key, record(EVENT_STREAM, kind, now, &stored)?));
+                thoughts.push(incoming);
+            }
+        }
+        let mut answers = Vec::with_capacity(rows.len());
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let part: Vec<_> = rows.by_ref().take(crate::ledger::MAX_BATCH).collect();
+            answers.extend(self.parts.ledger.append_events(part).await?);
+        }
+        let fresh: Vec<bool> = answers.iter().map(|answer| matches!(answer, Recorded::New(_))).collect();
+        let mut answers = answers.into_iter().map(|answer| match answer {
+            Recorded::New(sequence) => EventAnswer::Recorded { sequence },
+            Recorded::Duplicate { first_seen } => EventAnswer::Duplicate { sequence: first_seen },
+        });
+        for (count, reply) in replies {
+            // Whoever sent it may have hung up; what they said stands.
+            let _gone = reply.send(answers.by_ref().take(count).collect());
+        }
+        for (incoming, _) in thoughts.into_iter().zip(fresh).filter(|(_, fresh)| *fresh) {
+            self.think_about(incoming).await?;
+        }
+        Ok(())
+    }
+
+    /// What news means. Doing this twice for the same news changes nothing: a restart may do it again.
+    pub(super) async fn think_about(&mut self, incoming: Incoming) -> Result<(), DispatchError> {
+        match incoming {
+            Incoming::Deploy(event) => self.deployed(event).await,
+            Incoming::Report(report) => self.reported(report).await,
+        }
+    }
+
+    async fn deployed(&mut self, event: DeployEvent) -> Result<(), DispatchError> {
+        let now = clock::now();
+        let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
+        let current = self.fleet.current(&event.service, &event.environment);
+        let late = current.is_some_and(|current| !event.is_newer_than(current));
+        let open = self.open_watch(&event).map(|watch| (watch.id.clone(), watch.deployment.release.clone(), watch.phase.clone()));
+        if late || self.watches.contains_key(&id) {
+            tracing::info!(service = %event.service, version = %event.release.version, "late or known news: recorded only");
+            return Ok(());
+        }
+        let acting = matches!(open, Some((_, _, Phase::Executing | Phase::Verifying { .. })));
+        match (event.kind, open) {
+            // Our own rollback, told back to us by the pipeline, or somebody else's while ours runs: the plan's guards
+            // and its verification see what is there.
+            (DeployKind::RolledBack, Some(_)) if acting => Ok(()),
+            (DeployKind::RolledBack | DeployKind::Removed, Some((open, _, _))) => {
+                self.tell(&open, Input::Superseded(id)).await.map(drop)
+            }
+            (DeployKind::RolledBack | DeployKind::Removed, None) => Ok(()),
+            // The same release announced by a second source.
+            (DeployKind::Deployed, Some((_, release, _))) if release == event.release => Ok(()),
+            (DeployKind::Deployed, open) => self.open(event, id, open.map(|(open, _, _)| open), now).await,
+        }
+    }
+
+    async fn open(
+        &mut self,
+        event: DeployEvent,
+        id: WatchId,
+        older: Option<WatchId>,
+        now: jiff::Timestamp,
+    ) -> Result<(), DispatchError> {
+        let rules = (self.parts.rules)(&event.service, &event.environment);
+        if Span::between(event.occurred_at, now) >= rules.watch.watch_for {
+            tracing::info!(service = %event.service, version = %event.release.version, "too old to watch: recorded only");
+            return Ok(());
+        }
+        let situation = self.fleet.situation(&event.service, &event.environment, now);
+        let (watch, effects) = Watch::open(&event, rules, &situation, now);
+        tracing::info!(watch = %id, service = %event.service, version = %event.release.version, "watching");
+        self.watches.insert(id.clone(), watch);
+        self.perform(&id, effects, now).await?;
+        if let Some(older) = older {
+            self.tell(&older, Input::Superseded(id)).await?;
+        }
+        Ok(())
+    }
+
+    fn open_watch(&self, event: &DeployEvent) -> Option<&Watch> {
+        let same = |watch: &&Watch| {
+            watch.deployment.service == event.service && watch.deployment.environment == event.environment
+        };
+        self.watches.values().filter(same).max_by_key(|watch| watch.deployment.at)
+    }
+
+    async fn reported(&mut self, report: Report) -> Result<(), DispatchError> {
+        let about = |watch: &&Watch| {
+            watch.deployment.service == report.service
+                && report.environment.as_ref().is_none_or(|environment| *environment == watch.deployment.environment)
+        };
+        let watches: Vec<WatchId> = self.watches.values().filter(about).map(|watch| watch.id.clone()).collect();
+        if watches.is_empty() {
+            tracing::info!(service = %report.service, what = %report.what, "no deployment of this service is watched: recorded only");
+        }
+        for watch in watches {
+            self.tell(&watch, Input::Reported(report.clone())).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Starting: everything is read back from the ledger. Replay restores, it never decides again.
+
+use super::events::{EVENT_STREAM, StoredEvent};
+use super::perform::{FLEET_STREAM, RECORD_VERSION, watch_stream};
+use super::{DispatchError, Dispatcher, Parts};
+use crate::clock;
+use crate::events::Incoming;
+use crate::ledger::{Ledger, Record};
+use jiff::Timestamp;
+use rules::deployment::{Report, ReportState};
+use rules::fleet::{Fleet, FleetEntry};
+use rules::ids::WatchId;
+use rules::watch::{Entry, Input, Outcome, Phase, Watch};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, VecDeque};
+use tokio::sync::mpsc;
+
+/// Results of our own helpers on their way back: as many as helpers can be at work.
+const MOST_RETURNED: usize = 1_024;
+/// How far back news is thought about again after a restart, in records: the batch in which the last run ended is at
+/// most one batch long, and everything older was thought about.
+const NEWS_AGAIN: i64 = 2 * crate::ledger::MAX_BATCH as i64;
+
+impl Dispatcher {
+    /// Reads the state back. Starts nothing, decides nothing.
+    pub async fn restore(parts: Parts) -> Result<Dispatcher, DispatchError> {
+        let mut fleet = Fleet::default();
+        for record in read_all(&parts.ledger, FLEET_STREAM).await? {
+            fleet.apply(&body::<FleetEntry>(&record)?);
+        }
+        parts.stopped.send_replace(fleet.stopped().is_some());
+        let mut watches = BTreeMap::new();
+        for stream in parts.ledger.open_streams("watch/").await? {
+            let watch = restore_watch(&parts.ledger, &stream).await?;
+            watches.insert(watch.id.clone(), watch);
+        }
+        let (returning, returned) = mpsc::channel(MOST_RETURNED);
+        let dispatcher = Dispatcher {
+            parts,
+            fleet,
+            watches,
+            closed: VecDeque::new(),
+            wakes: BTreeMap::new(),
+            returned,
+            returning,
+            helpers: tokio::task::JoinSet::new(),
+        };
+        dispatcher.publish();
+        Ok(dispatcher)
+    }
+
+    /// Goes on where the last run ended.
+    pub(super) async fn resume(&mut self) -> Result<(), DispatchError> {
+        let watches: Vec<WatchId> = self.watches.keys().cloned().collect();
+        for watch in watches {
+            tracing::info!(%watch, "restored");
+            self.tell(&watch, Input::Restarted).await?;
+        }
+        self.hear_again().await
+    }
+
+    /// News may have been acknowledged and not thought about when the last run ended. Thinking about it again changes
+    /// nothing where it was: a deployment has its watch (open or closed), a report is known to it.
+    async fn hear_again(&mut self) -> Result<(), DispatchError> {
+        let after = (self.parts.ledger.head().sequence - NEWS_AGAIN).max(0);
+        let records = self.parts.ledger.read_stream_after(EVENT_STREAM, after, crate::ledger::MAX_READ).await?;
+        for record in records {
+            match body::<StoredEvent>(&record)? {
+                StoredEvent::Deploy { event, .. } => {
+                    let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
+                    let known = self.parts.ledger.read_stream_after(&watch_stream(&id), 0, 1).await?;
+                    if known.is_empty() {
+                        self.think_about(Incoming::Deploy(event)).await?;
+                    }
+                }
+                StoredEvent::Report { report, .. } if !self.knows(&report) => {
+                    self.think_about(Incoming::Report(report)).await?;
+                }
+                StoredEvent::Report { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn knows(&self, report: &Report) -> bool {
+        let about = |watch: &&Watch| watch.deployment.service == report.service;
+        self.watches.values().filter(about).all(|watch| match (watch.reports.get(&report.what), report.state) {
+            (Some(firing), _) => firing.since >= report.at,
+            (None, ReportState::Firing) => watch.opened > clock::now(),
+            (None, ReportState::Resolved) => true,
+        })
+    }
+}
+
+/// A watch as its records tell it. Records that do not add up are nothing to act on: the watch is stuck, and says so.
+pub(super) async fn restore_watch(ledger: &Ledger, stream: &str) -> Result<Watch, DispatchError> {
+    let entries = entries(ledger, stream).await?;
+    let name = stream.trim_start_matches("watch/");
+    let id = WatchId::new(name).map_err(|_| rules::watch::BrokenLedger::NotOpened {
+        watch: WatchId::of_unreadable(name),
+    })?;
+    match Watch::restore(id.clone(), &entries) {
+        Ok(watch) => Ok(watch),
+        Err(broken) => {
+            // The part that adds up shows what is known; the rest is for a person.
+            let sound = (1..entries.len()).rev().find_map(|count| Watch::restore(id.clone(), &entries[..count]).ok());
+            let Some(mut watch) = sound else { return Err(broken.into()) };
+            tracing::error!(watch = %id, %broken, "this watch is stuck: its records do not add up");
+            watch.phase = Phase::Closed(Outcome::Stuck(broken.to_string()));
+            Ok(watch)
+        }
+    }
+}
+
+async fn entries(ledger: &Ledger, stream: &str) -> Result<Vec<(Timestamp, Entry)>, DispatchError> {
+    let records = read_all(ledger, stream).await?;
+    records.iter().map(|record| Ok((record.at, body(record)?))).collect()
+}
+
+async fn read_all(ledger: &Ledger, stream: &str) -> Result<Vec<Record>, DispatchError> {
+    let mut all: Vec<Record> = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |record| record.sequence);
+        let part = ledger.read_stream_after(stream, after, crate::ledger::MAX_READ).await?;
+        if part.is_empty() {
+            return Ok(all);
+        }
+        all.extend(part);
+    }
+}
+
+fn body<T: DeserializeOwned>(record: &Record) -> Result<T, DispatchError> {
+    if record.version != RECORD_VERSION {
+        return Err(DispatchError::FromTheFuture {
+            what: record.stream.clone(),
+            version: record.version,
+            known: RECORD_VERSION,
+        });
+    }
+    serde_json::from_value(record.body.clone())
+        .map_err(|source| DispatchError::Record { what: format!("{} {}", record.stream, record.sequence), source })
+}
