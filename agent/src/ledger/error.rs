@@ -24,7 +24,11 @@ pub enum LedgerError {
         holder: Option<u32>,
     },
     /// The place where the ledger should be cannot be written.
-    #[error("cannot write the ledger in {}; give the daemon's user read and write access to this directory, or set another path", directory.display())]
+    #[error(
+        "cannot write the ledger in {}; give the daemon's user read and write access to this directory, \
+         or set another path",
+        directory.display()
+    )]
     NotWritable {
         /// The directory that was tried.
         directory: PathBuf,
@@ -95,7 +99,8 @@ pub enum LedgerError {
     },
     /// This very write failed. Nothing may be assumed to be stored, and later writes get [`LedgerError::Poisoned`].
     #[error(
-        "could not store {attempted} in the ledger; no action depends on it being stored. Check free space and the disk, then restart the daemon"
+        "could not store {attempted} in the ledger, so nothing that depends on it may be done. \
+         Check free space and the disk, then restart the daemon"
     )]
     WriteFailed {
         /// What was being written.
@@ -104,7 +109,11 @@ pub enum LedgerError {
         source: sqlx::Error,
     },
     /// Some other program wrote into the file although we hold the lock.
-    #[error("another program wrote into the ledger: its head is record {} ({}), expected record {} ({})", found.sequence, found.hash, expected.sequence, expected.hash)]
+    #[error(
+        "another program wrote into the ledger: its head is record {} ({}), expected record {} ({}); \
+         find that program, run `turnback ledger verify`, then restart the daemon",
+        found.sequence, found.hash, expected.sequence, expected.hash
+    )]
     ForeignWriter {
         /// The head this process left.
         expected: Head,
@@ -113,7 +122,8 @@ pub enum LedgerError {
     },
     /// The file was written by a newer Turnback, or by one whose migrations differ.
     #[error(
-        "the ledger has schema {found}, this binary knows up to {known}; start the newer version of Turnback, or restore the ledger from before the upgrade"
+        "the ledger has schema {found}, this binary knows up to {known}; start the newer version of Turnback, \
+         or restore the ledger from before the upgrade"
     )]
     FromTheFuture {
         /// Newest migration in the file.
@@ -132,7 +142,11 @@ pub enum LedgerError {
         known: i64,
     },
     /// Another process holds the database's own lock. Nothing was written and waiting helps.
-    #[error("could not {attempted}: another process kept the ledger locked for more than {} s; find it with `fuser` and stop it", super::sqlite::BUSY_TIMEOUT.as_secs())]
+    #[error(
+        "could not {attempted}: another process kept the ledger locked for more than {} s; \
+         find it with `fuser` and stop it",
+        super::sqlite::BUSY_TIMEOUT.as_secs()
+    )]
     Busy {
         /// What was being tried.
         attempted: &'static str,

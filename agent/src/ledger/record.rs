@@ -39,7 +39,8 @@ pub enum Mark {
 /// A record to be appended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewRecord {
-    /// What it belongs to, such as `watch/w-abc`, `fleet` or `events`: printable ASCII without spaces, at most [`MAX_NAME`] bytes.
+    /// What it belongs to, such as `watch/w-abc`, `fleet` or `events`: printable ASCII without spaces, at most
+    /// [`MAX_NAME`] bytes.
     pub stream: String,
     /// What it is, such as `verdict`: as for `stream`.
     pub kind: String,

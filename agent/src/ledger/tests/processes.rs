@@ -155,7 +155,9 @@ async fn a_record_written_by_somebody_else_stops_the_writer() {
     let place = Place::with_records(3).await;
     let ledger = Ledger::open(&place.path).await.unwrap();
     let mut other = raw(&place.path).await;
-    run(&mut other, "INSERT INTO records SELECT 4, stream, kind, 1, 1, 0, NULL, body, hash, hash FROM records WHERE sequence = 3").await;
+    let forged = "INSERT INTO records SELECT 4, stream, kind, 1, 1, 0, NULL, body, hash, hash FROM records \
+                  WHERE sequence = 3";
+    run(&mut other, forged).await;
     let error = ledger.append(vec![note("fleet", 1)]).await.unwrap_err();
     assert!(matches!(error, LedgerError::ForeignWriter { .. }), "{error:?}");
     assert!(matches!(ledger.append(vec![note("fleet", 1)]).await, Err(LedgerError::Poisoned { .. })));
