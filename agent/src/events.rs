@@ -148,7 +148,7 @@ pub fn parse_events(
         },
         Some("application/json") => plain(context, headers, &json::parse(body)?),
         Some(other) => Err(unsupported(other)),
-        None => Err(unsupported("no content type")),
+        None => Err(unsupported("")),
     }
 }
 
@@ -267,12 +267,13 @@ fn media_type(headers: &HeaderMap) -> Result<Option<String>, Refused> {
 }
 
 fn unsupported(found: &str) -> Refused {
+    let found =
+        if found.is_empty() { "is missing".to_owned() } else { format!("{} is not accepted", shown(found)) };
     Refused::new(
         415,
         format!(
-            "header content-type: {} is not accepted; send application/cloudevents+json, \
-             application/cloudevents-batch+json, or application/json (with ce- headers for a binary CloudEvent)",
-            shown(found)
+            "header content-type: {found}; send application/cloudevents+json, \
+             application/cloudevents-batch+json, or application/json (with ce- headers for a binary CloudEvent)"
         ),
     )
 }

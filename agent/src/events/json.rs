@@ -201,8 +201,8 @@ impl<'a> Fields<'a> {
     /// A whole number from 0 on that may be absent.
     pub(super) fn optional_count(&self, key: &str) -> Result<Option<u64>, Refused> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        let wrong =
-            || format!("must be a whole number from 0 to {}, it is {}", u64::MAX, shown(&value.to_string()));
+        let found = if value.is_number() { value.to_string() } else { kind(value).to_owned() };
+        let wrong = || format!("must be a whole number from 0 to {}, it is {found}", u64::MAX);
         value.as_u64().map(Some).ok_or_else(|| Refused::field(&self.place(key), wrong()))
     }
 }
