@@ -1,2 +1,4 @@
 //! agent
 pub mod ledger;
+
+pub mod events;
