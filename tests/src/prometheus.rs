@@ -84,7 +84,8 @@ impl PrometheusServer {
         &self.url
     }
 
-    /// Scrapes `jobs` instead of what it scraped before; past samples stay.
+    /// Scrapes `jobs` instead of what it scraped before; past samples stay. Prometheus takes up changed targets every
+    /// five seconds: where that is too long, name all targets at the start.
     ///
     /// # Errors
     /// If the server does not take the new configuration.
