@@ -1,7 +1,9 @@
 //! Finds the programs that this workspace builds.
 //!
 //! Cargo tells the path of a package's own programs only to that package's test files, not to a library such as this
-//! one; but it always puts them one folder above the test binary.
+//! one; but it always puts them one folder above the test binary. It builds them together with the tests of *their*
+//! package only: what lies there of another package may be stale or missing. So a program of another crate gets a thin
+//! `main` in `src/bin/` here.
 
 use std::path::PathBuf;
 
