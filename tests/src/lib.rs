@@ -1,1 +1,25 @@
-//! tests
+//! Real servers, real services and real load for the tests, as child processes on this computer.
+//!
+//! Whatever is started here listens on a free loopback port, keeps its files in a temporary directory of its own, and
+//! is killed when its handle is dropped, also when the test panics. Nothing that a machine already runs is used:
+//! a Prometheus that happens to listen on 9090 belongs to somebody else.
+//!
+//! | to have | use |
+//! | --- | --- |
+//! | a Prometheus server | [`prometheus::PrometheusServer`] |
+//! | the deployed service | [`victim::Victim`], the program `victim` |
+//! | its users | [`load::Load`] aimed at a [`load::Target`] |
+//! | a witness of what an agent did | the program `effect`, read back with [`journal::read`] |
+//! | any other program | [`process::Process`] |
+//!
+//! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
+
+pub mod binaries;
+pub mod http;
+pub mod journal;
+pub mod load;
+pub mod ports;
+pub mod process;
+pub mod prometheus;
+pub mod victim;
+pub mod wait;

@@ -1,0 +1,48 @@
+# Two commands matter: `make demo` shows what Turnback does, `make test` proves it. The rest serves those who change it.
+# Every target looks for what it needs and installs what is missing (Debian or Ubuntu, as root); see deploy/setup/.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test check measure-idle setup-build setup-test setup-check
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+# Outside the clone, so that a fresh clone builds in seconds once another one has been built.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/turnback/target
+# Two jobs: linking more at once costs memory and gains little where two cores are all there is.
+export CARGO_BUILD_JOBS ?= 2
+# A rustup that was installed a minute ago is not yet on the shell's path.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+	@echo 'ARGS="..." is handed on, for example: make demo ARGS="--scenario healthy"'
+
+demo: build ## a bad deployment on this computer, found and rolled back before your eyes
+	"$$CARGO_TARGET_DIR/debug/turnback" demo $(ARGS)
+
+build: setup-build ## the program, for this computer
+	cargo build --locked -p agent --bin turnback
+
+test: setup-build setup-test ## every test, against real servers that the tests start themselves
+	cargo test --workspace --locked $(ARGS)
+
+check: setup-build setup-check ## format, lints, documentation, dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	deploy/check/dependencies.sh
+
+measure-idle: setup-build ## start-up time and memory of the idle daemon, against their limits
+	cargo build --release --locked -p agent --bin turnback
+	deploy/measure/idle.sh "$$CARGO_TARGET_DIR/release/turnback"
+
+setup-build: ## what building needs
+	@deploy/setup/packages.sh build
+	@deploy/setup/rust.sh
+
+setup-test: ## what the tests need
+	@deploy/setup/packages.sh test
+
+setup-check: ## what the checks need
+	@deploy/setup/packages.sh check
+	@deploy/setup/rust.sh rustfmt clippy

@@ -1,0 +1,57 @@
+//! Has one effect, visibly: appends a line to the journal. The agents under test run it as their action.
+//!
+//! The pauses before and after the append hold a door open for `kill -9`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+use jiff::Timestamp;
+use tests::journal::{self, Effect};
+
+/// Appends one line to an effects journal.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The journal, which must exist.
+    #[arg(long)]
+    journal: PathBuf,
+    /// The plan on whose behalf.
+    #[arg(long, default_value = "")]
+    plan: String,
+    /// The step of the plan.
+    #[arg(long, default_value = "")]
+    step: String,
+    /// The idempotency key of the step.
+    #[arg(long, default_value = "")]
+    key: String,
+    /// What happens.
+    #[arg(long)]
+    name: String,
+    /// Milliseconds to wait before the effect.
+    #[arg(long, default_value_t = 0)]
+    sleep_before_ms: u64,
+    /// Milliseconds to wait after the effect.
+    #[arg(long, default_value_t = 0)]
+    sleep_after_ms: u64,
+    /// How to end, once the effect is durable.
+    #[arg(long, default_value_t = 0)]
+    exit: u8,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    std::thread::sleep(Duration::from_millis(arguments.sleep_before_ms));
+    let effect = Effect {
+        time: Timestamp::now(),
+        plan: arguments.plan,
+        step: arguments.step,
+        key: arguments.key,
+        name: arguments.name,
+        pid: std::process::id(),
+    };
+    journal::append(&arguments.journal, &effect)?;
+    std::thread::sleep(Duration::from_millis(arguments.sleep_after_ms));
+    Ok(ExitCode::from(arguments.exit))
+}

@@ -1,0 +1,22 @@
+//! The HTTP client of the tests.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// Longer than anything on loopback takes; a paused server must not hang a test.
+const TIME_OUT: Duration = Duration::from_secs(5);
+
+/// A client with a time-out of five seconds that ignores proxy settings, which are for the outside world.
+///
+/// # Errors
+/// If the client cannot be built.
+pub fn client() -> Result<reqwest::Client> {
+    // Once a process; an error means that somebody else was first, which is just as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(TIME_OUT)
+        .build()
+        .context("building the HTTP client of the tests")
+}
