@@ -1,0 +1,139 @@
+//! The HTTP API: news in, looks out, a person's word.
+//!
+//! Everything that changes something needs a bearer token, also on the loopback: a page in a browser on the same machine
+//! can reach the port too, and it must not be able to turn a service back. Looking is free on the loopback only.
+
+mod auth;
+mod intake;
+mod people;
+mod read;
+
+pub use auth::Access;
+
+use crate::collector::Collector;
+use crate::dispatcher::{Message, View};
+use crate::events::EventSourceKeys;
+use crate::ledger::Ledger;
+use crate::telemetry::Metrics;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tower_http::timeout::TimeoutLayer;
+
+/// How long one request may take, body and answer together: an approval waits for the ledger, nothing waits longer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a request waits for a place in the dispatcher's queue before it is answered 503.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What handlers need.
+pub struct Shared {
+    /// The dispatcher's ear.
+    pub messages: mpsc::Sender<Message>,
+    /// For reading records.
+    pub ledger: Ledger,
+    /// Who may do what.
+    pub access: Access,
+    /// Who may tell news, and about which services.
+    pub sources: EventSourceKeys,
+    /// The signal sources, for readiness.
+    pub collector: Collector,
+    /// Our own figures.
+    pub metrics: Metrics,
+    /// Pulled here at once, before the ledger knows of it.
+    pub stopped: watch::Sender<bool>,
+    /// Whether the state is restored and the loop runs.
+    pub ready: watch::Receiver<bool>,
+}
+
+/// A shared reference to what handlers need.
+pub type State = axum::extract::State<Arc<Shared>>;
+
+/// All routes.
+pub fn router(shared: Arc<Shared>) -> Router {
+    let looks = Router::new()
+        .route("/v1/watches", get(read::watches))
+        .route("/v1/watches/{id}", get(read::watch))
+        .route("/v1/watches/{id}/explanation", get(read::explanation))
+        .route("/v1/watches/{id}/postmortem", get(read::postmortem))
+        .route("/v1/incidents", get(read::incidents))
+        .route("/v1/plans", get(read::plans))
+        .route("/v1/plans/{id}", get(read::plan))
+        .route("/v1/fleet", get(read::fleet))
+        .route("/v1/freezes", get(read::freezes))
+        .route("/v1/ledger", get(read::ledger))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), auth::may_look));
+    let words = Router::new()
+        .route("/v1/plans/{id}/approval", post(people::approval))
+        .route("/v1/rollbacks", post(people::rollback))
+        .route("/v1/freezes", post(people::freeze).delete(people::unfreeze))
+        .route("/v1/stop", post(people::stop).delete(people::resume))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), auth::may_act));
+    let news = Router::new().route("/v1/events", post(intake::events)).route("/v1/alerts", post(intake::alerts));
+    let ours = Router::new()
+        .route("/healthz", get(read::healthz))
+        .route("/readyz", get(read::readyz))
+        .route("/metrics", get(read::metrics));
+    Router::new()
+        .merge(looks)
+        .merge(words)
+        .merge(news)
+        .merge(ours)
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such path; see the README for the list") })
+        .layer(DefaultBodyLimit::max(crate::events::limits::MAX_BODY_BYTES))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
+        .with_state(shared)
+}
+
+/// An error answer: a status and words.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    words: String,
+}
+
+impl Problem {
+    /// With these words.
+    pub fn new(status: StatusCode, words: impl Into<String>) -> Self {
+        Self { status, words: words.into() }
+    }
+
+    fn busy() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many messages are waiting; try again")
+    }
+
+    fn ending() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending; try again")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.status, axum::Json(serde_json::json!({ "error": self.words }))).into_response()
+    }
+}
+
+impl Shared {
+    /// Puts a message into the dispatcher's queue, or says that it is full.
+    async fn send(&self, message: Message) -> Result<(), Problem> {
+        match self.messages.send_timeout(message, QUEUE_PATIENCE).await {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Problem::busy()),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Problem::ending()),
+        }
+    }
+
+    /// Looks at the state between two inputs.
+    async fn look<T: Send + 'static>(&self, look: impl FnOnce(View<'_>) -> T + Send + 'static) -> Result<T, Problem> {
+        let (reply, answer) = oneshot::channel();
+        let look = move |view: View<'_>| {
+            let _asker_left = reply.send(look(view));
+        };
+        self.send(Message::Look(Box::new(look))).await?;
+        answer.await.map_err(|_| Problem::ending())
+    }
+}

@@ -1,0 +1,75 @@
+//! News: authenticated, read, on disk, and only then acknowledged.
+
+use super::{Problem, Shared, State};
+use crate::clock;
+use crate::dispatcher::{EventAnswer, Message};
+use crate::events::auth::{EventSourceKey, Unauthenticated, authenticate};
+use crate::events::{Accepted, Refused, check_scope, parse_alerts_with, parse_events};
+use axum::Json;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+/// The answer to news: what became of each, and warnings.
+#[derive(Serialize)]
+struct Receipt {
+    results: Vec<EventAnswer>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST);
+        Problem::new(status, refused.reason)
+    }
+}
+
+/// `POST /v1/events`
+pub(super) async fn events(shared: State, headers: HeaderMap, body: Bytes) -> Result<impl IntoResponse, Problem> {
+    take(&shared, &headers, &body, "event", |key, now| parse_events(&key.name, &headers, &body, now)).await
+}
+
+/// `POST /v1/alerts`
+pub(super) async fn alerts(shared: State, headers: HeaderMap, body: Bytes) -> Result<impl IntoResponse, Problem> {
+    take(&shared, &headers, &body, "alert", |key, now| {
+        parse_alerts_with(&key.name, shared.sources.alert_labels(&key.name), &body, now)
+    })
+    .await
+}
+
+async fn take(
+    shared: &Shared,
+    headers: &HeaderMap,
+    body: &Bytes,
+    kind: &'static str,
+    parse: impl FnOnce(&EventSourceKey, Timestamp) -> Result<Vec<Accepted>, Refused>,
+) -> Result<impl IntoResponse, Problem> {
+    let result = read(shared, headers, body, parse).await;
+    shared.metrics.event(kind, if result.is_ok() { "accepted" } else { "refused" });
+    result
+}
+
+async fn read(
+    shared: &Shared,
+    headers: &HeaderMap,
+    body: &Bytes,
+    parse: impl FnOnce(&EventSourceKey, Timestamp) -> Result<Vec<Accepted>, Refused>,
+) -> Result<(StatusCode, Json<Receipt>), Problem> {
+    let now = clock::now();
+    let key = authenticate(shared.sources.keys(), headers, body, now).map_err(|unknown| {
+        tracing::warn!(why = %unknown.for_the_log(), "news refused");
+        Problem::new(StatusCode::from_u16(Unauthenticated::STATUS).unwrap_or(StatusCode::UNAUTHORIZED), unknown.to_string())
+    })?;
+    let accepted = parse(key, now)?;
+    check_scope(key, &accepted)?;
+    let notes = accepted.iter().flat_map(|accepted| accepted.notes.clone()).collect();
+    let (reply, answer) = oneshot::channel();
+    shared.send(Message::Events { source: key.name.clone(), accepted, reply }).await?;
+    // An answer that never comes means that the ledger failed: nothing is acknowledged, and the sender tries again.
+    let results = answer.await.map_err(|_| Problem::ending())?;
+    Ok((StatusCode::ACCEPTED, Json(Receipt { results, notes })))
+}

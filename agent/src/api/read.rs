@@ -1,0 +1,177 @@
+//! Looks: watches, incidents, plans, the ledger, our own health.
+
+use super::{Problem, State};
+use crate::dispatcher::WatchSummary;
+use axum::Json;
+use axum::extract::{Path, Query};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use rules::fleet::Freeze;
+use rules::ids::WatchId;
+use rules::report::{WhyCard, postmortem as draft, why_card};
+use rules::watch::Watch;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// Records of the ledger that one answer holds.
+const MOST_RECORDS: u32 = 1_000;
+
+/// `GET /v1/watches`
+pub(super) async fn watches(shared: State) -> Result<Json<Vec<WatchSummary>>, Problem> {
+    shared.look(|view| Json(view.all().into_iter().map(WatchSummary::from).collect())).await
+}
+
+/// `GET /v1/incidents`
+pub(super) async fn incidents(shared: State) -> Result<Json<Vec<WatchSummary>>, Problem> {
+    let found = |watch: &&Watch| watch.incident.is_some();
+    shared.look(move |view| Json(view.all().into_iter().filter(found).map(WatchSummary::from).collect())).await
+}
+
+/// `GET /v1/plans`
+pub(super) async fn plans(shared: State) -> Result<Json<Vec<WatchSummary>>, Problem> {
+    let planned = |watch: &&Watch| watch.plan.is_some() && !watch.is_closed();
+    shared.look(move |view| Json(view.all().into_iter().filter(planned).map(WatchSummary::from).collect())).await
+}
+
+/// `GET /v1/plans/{id}`: the whole plan.
+pub(super) async fn plan(shared: State, Path(id): Path<String>) -> Result<impl IntoResponse, Problem> {
+    let found = shared.look(move |view| {
+        let plan = view.all().into_iter().find_map(|watch| {
+            let (plan, digest) = watch.plan.as_ref()?;
+            (plan.id.as_str() == id).then(|| json!({ "digest": digest, "plan": plan, "watch": WatchSummary::from(watch) }))
+        });
+        plan.map(Json)
+    });
+    found.await?.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "there is no such plan in memory"))
+}
+
+/// A watch with its timeline.
+#[derive(Serialize)]
+struct WatchDetail {
+    #[serde(rename = "watch")]
+    summary: WatchSummary,
+    why: WhyCard,
+    text: String,
+    timeline: Vec<(jiff::Timestamp, String)>,
+}
+
+/// Looks at a watch: in memory, or as the ledger tells it.
+async fn with_watch<T: Send + 'static>(
+    shared: &State,
+    id: String,
+    look: impl Fn(&Watch, jiff::Timestamp) -> T + Clone + Send + 'static,
+) -> Result<T, Problem> {
+    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such watch; see GET /v1/watches");
+    let id = WatchId::new(id).map_err(|_| missing())?;
+    let (wanted, looks) = (id.clone(), look.clone());
+    let found = shared.look(move |view| view.watch(&wanted).map(|watch| looks(watch, view.now))).await?;
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let restored = crate::dispatcher::read_watch(&shared.ledger, &id).await;
+    let watch = restored.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    watch.map(|watch| look(&watch, crate::clock::now())).ok_or_else(missing)
+}
+
+/// `GET /v1/watches/{id}`
+pub(super) async fn watch(shared: State, Path(id): Path<String>) -> Result<impl IntoResponse, Problem> {
+    let detail = |watch: &Watch, now| {
+        let why = why_card(watch, now);
+        WatchDetail { summary: watch.into(), text: why.to_string(), why, timeline: watch.timeline.clone() }
+    };
+    with_watch(&shared, id, detail).await.map(Json)
+}
+
+/// `GET /v1/watches/{id}/explanation`
+pub(super) async fn explanation(shared: State, Path(id): Path<String>) -> Result<Json<WhyCard>, Problem> {
+    with_watch(&shared, id, why_card).await.map(Json)
+}
+
+/// `GET /v1/watches/{id}/postmortem`
+pub(super) async fn postmortem(shared: State, Path(id): Path<String>) -> Result<impl IntoResponse, Problem> {
+    let text = with_watch(&shared, id, draft).await?;
+    Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], text))
+}
+
+/// `GET /v1/fleet`: what is stopped, suspended, frozen.
+pub(super) async fn fleet(shared: State) -> Result<impl IntoResponse, Problem> {
+    let looked = shared.look(|view| {
+        json!({
+            "stopped": view.fleet.stopped(),
+            "auto_suspended": view.fleet.auto_suspended(),
+            "freezes": view.fleet.freezes(view.now),
+            "open_watches": view.watches.len(),
+        })
+    });
+    looked.await.map(Json)
+}
+
+/// `GET /v1/freezes`
+pub(super) async fn freezes(shared: State) -> Result<Json<Vec<Freeze>>, Problem> {
+    shared.look(|view| Json(view.fleet.freezes(view.now).into_iter().cloned().collect())).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    #[serde(default)]
+    after: i64,
+    #[serde(default = "most_records")]
+    limit: u32,
+}
+
+fn most_records() -> u32 {
+    MOST_RECORDS
+}
+
+/// `GET /v1/ledger?after=&limit=`
+pub(super) async fn ledger(shared: State, Query(page): Query<Page>) -> Result<impl IntoResponse, Problem> {
+    let records = shared.ledger.read_after(page.after, page.limit.min(MOST_RECORDS)).await;
+    let records = records.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(Json(json!({ "head": shared.ledger.head(), "records": records })))
+}
+
+/// `GET /healthz`: the process answers.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: the state is restored, the ledger takes records, and how each source is doing. A source that fails is
+/// degraded operation and said; it does not make the agent unready, or an outage of Prometheus would take it away too.
+pub(super) async fn readyz(shared: State) -> impl IntoResponse {
+    let restored = *shared.ready.borrow();
+    let poisoned = shared.ledger.poisoned().await;
+    let sources: serde_json::Map<String, serde_json::Value> = shared
+        .collector
+        .sources()
+        .iter()
+        .map(|(name, source)| {
+            let health = source.health();
+            let last_error = health.last_error.map(|(at, reason)| json!({ "at": at, "reason": reason }));
+            let words = json!({
+                "source": source.describe(),
+                "last_success": health.last_success,
+                "last_error": last_error,
+                "series": health.series,
+            });
+            (name.clone(), words)
+        })
+        .collect();
+    let ready = restored && poisoned.is_none();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
+        "ready": ready,
+        "restored": restored,
+        "ledger": poisoned,
+        "ledger_head_file": shared.ledger.head_file_problem(),
+        "sources": sources,
+    });
+    (status, Json(body))
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(shared: State) -> Result<impl IntoResponse, Problem> {
+    let open = shared.look(|view| view.watches.len()).await.unwrap_or_default();
+    let text = shared.metrics.render(open, shared.ledger.head().sequence);
+    Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
+}
