@@ -5,5 +5,6 @@ pub mod deployment;
 pub mod ids;
 pub mod plan;
 pub mod runbook;
+pub mod series;
 pub mod signal;
 pub mod units;
