@@ -1,1 +1,4 @@
 //! agent
+
+pub mod clock;
+pub mod signals;
