@@ -1,1 +1,5 @@
 //! agent
+
+pub mod actions;
+pub mod notify;
+pub mod secrets;
