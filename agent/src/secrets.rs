@@ -71,9 +71,12 @@ pub enum BadSecret {
     },
 }
 
+/// The agent's environment, or what stands for it.
+type Environment = dyn Fn(&str) -> Option<OsString> + Send + Sync;
+
 /// Finds secrets and remembers what to take out of texts.
 pub struct Secrets {
-    environment: Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>,
+    environment: Box<Environment>,
     known: Mutex<Vec<Zeroizing<Vec<u8>>>>,
 }
 
