@@ -73,7 +73,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/freezes", post(people::freeze).delete(people::unfreeze))
         .route("/v1/stop", post(people::stop).delete(people::resume))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), auth::may_act));
-    let news = Router::new().route("/v1/events", post(intake::events)).route("/v1/alerts", post(intake::alerts));
+    let news =
+        Router::new().route("/v1/events", post(intake::events)).route("/v1/alerts", post(intake::alerts));
     let ours = Router::new()
         .route("/healthz", get(read::healthz))
         .route("/readyz", get(read::readyz))
@@ -83,7 +84,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .merge(words)
         .merge(news)
         .merge(ours)
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such path; see the README for the list") })
+        .fallback(|| async {
+            Problem::new(StatusCode::NOT_FOUND, "there is no such path; see the README for the list")
+        })
         .layer(DefaultBodyLimit::max(crate::events::limits::MAX_BODY_BYTES))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
         .with_state(shared)
@@ -128,7 +131,10 @@ impl Shared {
     }
 
     /// Looks at the state between two inputs.
-    async fn look<T: Send + 'static>(&self, look: impl FnOnce(View<'_>) -> T + Send + 'static) -> Result<T, Problem> {
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(View<'_>) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
         let (reply, answer) = oneshot::channel();
         let look = move |view: View<'_>| {
             let _asker_left = reply.send(look(view));

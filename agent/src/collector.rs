@@ -62,7 +62,12 @@ impl Collector {
     }
 
     /// Measures now: each signal from the end of its last window to as far as its source is complete.
-    pub async fn samples(&self, watch: &WatchId, rules: &RuleSet, since: Vec<(SignalName, Timestamp)>) -> Collected {
+    pub async fn samples(
+        &self,
+        watch: &WatchId,
+        rules: &RuleSet,
+        since: Vec<(SignalName, Timestamp)>,
+    ) -> Collected {
         let now = clock::now();
         let asked = since.into_iter().filter_map(|(name, from)| Some((rules.signals.get(&name)?, from)));
         let asked: Vec<_> = asked.map(|(signal, from)| self.one(watch, signal, from, now, rules)).collect();
@@ -87,7 +92,8 @@ impl Collector {
             return None;
         }
         let _turn = self.questions.acquire().await.ok()?;
-        let measurement = measure(source.as_ref(), &observer, Window { from, to }, rules.watch.max_sample_age).await;
+        let measurement =
+            measure(source.as_ref(), &observer, Window { from, to }, rules.watch.max_sample_age).await;
         tracing::debug!(%watch, signal = %signal.name, observation = ?measurement.observation, "measured");
         if !matches!(measurement.observation, Observation::Failed { .. }) {
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(signal.source.clone());
@@ -97,15 +103,25 @@ impl Collector {
 
     /// Measures the past: windows of length `window` from `from` to `to`, from one reading of each signal.
     pub async fn baseline(&self, rules: &RuleSet, from: Timestamp, to: Timestamp, window: Span) -> Collected {
-        let asked: Vec<_> = rules
-            .signals
-            .values()
-            .map(|signal| async move { (signal.name.clone(), self.past(signal, from, to, window, rules).await) })
-            .collect();
+        let asked: Vec<_> =
+            rules
+                .signals
+                .values()
+                .map(|signal| async move {
+                    (signal.name.clone(), self.past(signal, from, to, window, rules).await)
+                })
+                .collect();
         Collected::Baseline(join_all(asked).await.into_iter().collect())
     }
 
-    async fn past(&self, signal: &Signal, from: Timestamp, to: Timestamp, window: Span, rules: &RuleSet) -> Vec<Measurement> {
+    async fn past(
+        &self,
+        signal: &Signal,
+        from: Timestamp,
+        to: Timestamp,
+        window: Span,
+        rules: &RuleSet,
+    ) -> Vec<Measurement> {
         let whole = Window { from, to };
         let (source, observer) = match self.prepare(signal) {
             Ok(prepared) => prepared,
@@ -130,7 +146,7 @@ impl Collector {
         }
         // Windows before the first data are not holes in anything: nothing was recorded yet.
         let first = windows.iter().position(|window| window.observation.reading().is_some());
-        first.map_or_else(|| windows.last().cloned().into_iter().collect(), |first| windows.split_off(first))
+        windows.split_off(first.unwrap_or(windows.len().saturating_sub(1)))
     }
 
     fn prepare(&self, signal: &Signal) -> Result<(&Arc<dyn SignalSource>, Observer), String> {

@@ -18,6 +18,7 @@ mod view;
 
 pub use events::EventAnswer;
 pub use people::{Person, PersonAsk};
+pub use startup::read_watch;
 pub use view::{View, WatchSummary};
 
 use crate::clock;
@@ -56,7 +57,9 @@ pub enum DispatchError {
         source: serde_json::Error,
     },
     /// A record of a form that this version does not know.
-    #[error("{what} has records of version {version}, this Turnback knows {known}: it was written by a newer one")]
+    #[error(
+        "{what} has records of version {version}, this Turnback knows {known}: it was written by a newer one"
+    )]
     FromTheFuture {
         /// Of what.
         what: String,
@@ -64,6 +67,15 @@ pub enum DispatchError {
         version: u16,
         /// Known.
         known: u16,
+    },
+    /// A stream with a name that no watch has.
+    #[error("the ledger has a stream {stream:?} that is no watch's")]
+    Name {
+        /// The stream.
+        stream: String,
+        /// What is wrong with its name.
+        #[source]
+        source: rules::ids::BadName,
     },
     /// Records that do not add up.
     #[error(transparent)]
@@ -153,7 +165,7 @@ impl Dispatcher {
             let sleep = self.until_next_wake();
             tokio::select! {
                 biased;
-                _ = shutdown.wait_for(|down| *down) => break,
+                () = asked_to_end(&mut shutdown) => break,
                 Some(returned) = self.returned.recv() => self.hear_returned(returned).await?,
                 Some(ended) = self.helpers.join_next(), if !self.helpers.is_empty() => report_helper(ended),
                 () = tokio::time::sleep(sleep) => self.hear_time().await?,
@@ -170,8 +182,12 @@ impl Dispatcher {
 
     async fn hear_returned(&mut self, returned: Returned) -> Result<(), DispatchError> {
         match returned {
-            Returned::Collected(watch, Collected::Baseline(windows)) => self.tell(&watch, Input::Baseline(windows)).await,
-            Returned::Collected(watch, Collected::Samples(samples)) => self.tell(&watch, Input::Samples(samples)).await,
+            Returned::Collected(watch, Collected::Baseline(windows)) => {
+                self.tell(&watch, Input::Baseline(windows)).await
+            }
+            Returned::Collected(watch, Collected::Samples(samples)) => {
+                self.tell(&watch, Input::Samples(samples)).await
+            }
             Returned::StepEnded { watch, plan, step, attempt, outcome } => {
                 self.tell(&watch, Input::StepEnded { plan, step, attempt, outcome }).await
             }
@@ -181,7 +197,8 @@ impl Dispatcher {
 
     async fn hear_time(&mut self) -> Result<(), DispatchError> {
         let now = clock::now();
-        let due: Vec<WatchId> = self.wakes.iter().filter(|(_, at)| **at <= now).map(|(watch, _)| watch.clone()).collect();
+        let due: Vec<WatchId> =
+            self.wakes.iter().filter(|(_, at)| **at <= now).map(|(watch, _)| watch.clone()).collect();
         for watch in due {
             self.wakes.remove(&watch);
             self.tell(&watch, Input::Tick).await?;
@@ -211,7 +228,11 @@ impl Dispatcher {
     }
 
     /// Tells a watch something and does what it wants. The answer is what it says to whoever asked.
-    async fn tell(&mut self, id: &WatchId, input: Input) -> Result<Option<Result<String, String>>, DispatchError> {
+    async fn tell(
+        &mut self,
+        id: &WatchId,
+        input: Input,
+    ) -> Result<Option<Result<String, String>>, DispatchError> {
         let now = clock::now();
         let Some(watch) = self.watches.get_mut(id) else { return Ok(None) };
         let situation = situation(&self.fleet, &self.parts.collector, watch, now);
@@ -223,7 +244,9 @@ impl Dispatcher {
         // With nothing to wait for, the loop still turns now and then; a lost timer then costs a minute, not a watch.
         let next = self.wakes.values().min();
         next.map_or(Duration::from_secs(60), |at| {
-            Duration::try_from(at.duration_since(clock::now())).unwrap_or(Duration::ZERO).min(Duration::from_secs(60))
+            Duration::try_from(at.duration_since(clock::now()))
+                .unwrap_or(Duration::ZERO)
+                .min(Duration::from_secs(60))
         })
     }
 }
@@ -235,6 +258,11 @@ fn situation(fleet: &Fleet, collector: &Collector, watch: &Watch, now: Timestamp
         silent_sources: collector.silent(&watch.rules.signals),
         ..fleet.situation(&deployment.service, &deployment.environment, now)
     }
+}
+
+async fn asked_to_end(shutdown: &mut watch::Receiver<bool>) {
+    // The sender is gone when the application is: that is an end too.
+    let _either_way = shutdown.wait_for(|down| *down).await;
 }
 
 fn report_helper(ended: Result<(), tokio::task::JoinError>) {

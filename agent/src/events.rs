@@ -25,6 +25,7 @@ mod fuzz;
 #[cfg(test)]
 mod hostile;
 mod json;
+mod keys;
 pub mod limits;
 pub mod native;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use alertmanager::{AlertLabels, parse_alerts, parse_alerts_with};
 pub use config::{
     BadSource, BearerConfig, CredentialConfig, EventSourceConfig, HmacConfig, StandardWebhooksConfig,
 };
+pub use keys::EventSourceKeys;
 
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};

@@ -7,7 +7,7 @@ use crate::actions::{self, run_step};
 use crate::ledger::{Ledger, LedgerError};
 use crate::secrets::Secrets;
 use crate::{clock, crash};
-use rules::action::StepOutcome;
+use rules::action::{FailureKind, StepOutcome};
 use rules::execution::Direction;
 use rules::fleet::Fleet;
 use rules::guard::{EffectView, before_effect};
@@ -54,7 +54,7 @@ impl Executor {
         // Writing the permit took time; the switch may have been pulled in it. The attempt is used up, and nothing
         // happened: a passing failure says just that.
         if let Some(reason) = self.held(permit) {
-            return StepOutcome::NotBegun { reason };
+            return StepOutcome::Failed { kind: FailureKind::Retryable, reason, output: String::new() };
         }
         crash::point("before-effect");
         let direction = match permit.direction {
@@ -63,7 +63,8 @@ impl Executor {
         };
         let cancel = self.torn_down.clone();
         tracing::info!(plan = %permit.plan, step = %permit.step.name, attempt = permit.attempt, "acting");
-        let outcome = run_step(&permit.plan, &permit.step, direction, permit.unknown, cancel, &self.secrets).await;
+        let outcome =
+            run_step(&permit.plan, &permit.step, direction, permit.unknown, cancel, &self.secrets).await;
         crash::point("after-effect");
         tracing::info!(plan = %permit.plan, step = %permit.step.name, attempt = permit.attempt, ?outcome, "acted");
         outcome
@@ -106,7 +107,9 @@ impl Executor {
             Err(error @ LedgerError::PermitTaken { .. }) => {
                 Err(StepOutcome::Unknown { reason: error.to_string(), output: String::new() })
             }
-            Err(error) => Err(StepOutcome::NotBegun { reason: format!("the ledger gives no leave: {error}") }),
+            Err(error) => {
+                Err(StepOutcome::NotBegun { reason: format!("the ledger gives no leave: {error}") })
+            }
         }
     }
 }

@@ -1,8 +1,17 @@
 //! Turnback's acting half: it listens, measures, writes the ledger, executes, tells. What is decided is decided by the
 //! crate `rules`; nothing here has an opinion.
 
+pub mod actions;
+pub mod api;
+pub mod app;
 pub mod clock;
+pub mod collector;
 pub mod crash;
+pub mod dispatcher;
 pub mod events;
+pub mod executor;
 pub mod ledger;
+pub mod notify;
+pub mod secrets;
 pub mod signals;
+pub mod telemetry;

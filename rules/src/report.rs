@@ -6,7 +6,7 @@ mod postmortem;
 mod why;
 
 pub use postmortem::postmortem;
-pub use why::{SignalCard, WhyCard, why_card};
+pub use why::{RowCard, SignalCard, WhyCard, decision_words, state_words, why_card};
 
 use crate::evidence::Evidence;
 use crate::fleet::Situation;

@@ -8,18 +8,19 @@ use crate::events::{Accepted, Refused, check_scope, parse_alerts_with, parse_eve
 use axum::Json;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 /// The answer to news: what became of each, and warnings.
 #[derive(Serialize)]
-struct Receipt {
+pub(super) struct Receipt {
     results: Vec<EventAnswer>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }
+
+type Receipted = Result<(StatusCode, Json<Receipt>), Problem>;
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
@@ -29,12 +30,12 @@ impl From<Refused> for Problem {
 }
 
 /// `POST /v1/events`
-pub(super) async fn events(shared: State, headers: HeaderMap, body: Bytes) -> Result<impl IntoResponse, Problem> {
+pub(super) async fn events(shared: State, headers: HeaderMap, body: Bytes) -> Receipted {
     take(&shared, &headers, &body, "event", |key, now| parse_events(&key.name, &headers, &body, now)).await
 }
 
 /// `POST /v1/alerts`
-pub(super) async fn alerts(shared: State, headers: HeaderMap, body: Bytes) -> Result<impl IntoResponse, Problem> {
+pub(super) async fn alerts(shared: State, headers: HeaderMap, body: Bytes) -> Receipted {
     take(&shared, &headers, &body, "alert", |key, now| {
         parse_alerts_with(&key.name, shared.sources.alert_labels(&key.name), &body, now)
     })
@@ -47,7 +48,7 @@ async fn take(
     body: &Bytes,
     kind: &'static str,
     parse: impl FnOnce(&EventSourceKey, Timestamp) -> Result<Vec<Accepted>, Refused>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Receipted {
     let result = read(shared, headers, body, parse).await;
     shared.metrics.event(kind, if result.is_ok() { "accepted" } else { "refused" });
     result
@@ -58,11 +59,14 @@ async fn read(
     headers: &HeaderMap,
     body: &Bytes,
     parse: impl FnOnce(&EventSourceKey, Timestamp) -> Result<Vec<Accepted>, Refused>,
-) -> Result<(StatusCode, Json<Receipt>), Problem> {
+) -> Receipted {
     let now = clock::now();
     let key = authenticate(shared.sources.keys(), headers, body, now).map_err(|unknown| {
         tracing::warn!(why = %unknown.for_the_log(), "news refused");
-        Problem::new(StatusCode::from_u16(Unauthenticated::STATUS).unwrap_or(StatusCode::UNAUTHORIZED), unknown.to_string())
+        Problem::new(
+            StatusCode::from_u16(Unauthenticated::STATUS).unwrap_or(StatusCode::UNAUTHORIZED),
+            unknown.to_string(),
+        )
     })?;
     let accepted = parse(key, now)?;
     check_scope(key, &accepted)?;

@@ -107,7 +107,8 @@ pub(super) async fn approval(
     given: Body<Approval>,
 ) -> Result<Json<Answer>, Problem> {
     let Approval { decision, digest, reason: why } = body(given)?;
-    let plan = PlanId::new(id).map_err(|bad| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, bad.to_string()))?;
+    let plan =
+        PlanId::new(id).map_err(|bad| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, bad.to_string()))?;
     let asked = match decision {
         Word::Approve => PersonAsk::Approve { plan, digest },
         Word::Reject => PersonAsk::Reject { plan, digest, reason: reason(why)? },
@@ -116,13 +117,21 @@ pub(super) async fn approval(
 }
 
 /// `POST /v1/rollbacks`
-pub(super) async fn rollback(shared: State, headers: HeaderMap, given: Body<Rollback>) -> Result<Json<Answer>, Problem> {
+pub(super) async fn rollback(
+    shared: State,
+    headers: HeaderMap,
+    given: Body<Rollback>,
+) -> Result<Json<Answer>, Problem> {
     let Rollback { service, environment, to } = body(given)?;
     ask(&shared, &headers, PersonAsk::Rollback { service, environment, to }).await
 }
 
 /// `POST /v1/freezes`
-pub(super) async fn freeze(shared: State, headers: HeaderMap, given: Body<FreezeAsk>) -> Result<Json<Answer>, Problem> {
+pub(super) async fn freeze(
+    shared: State,
+    headers: HeaderMap,
+    given: Body<FreezeAsk>,
+) -> Result<Json<Answer>, Problem> {
     let FreezeAsk { service, duration, reason: why } = body(given)?;
     ask(&shared, &headers, PersonAsk::Freeze { service, duration, reason: reason(why)? }).await
 }
@@ -137,11 +146,16 @@ pub(super) async fn unfreeze(
 }
 
 /// `POST /v1/stop`
-pub(super) async fn stop(shared: State, headers: HeaderMap, given: Body<Stop>) -> Result<Json<Answer>, Problem> {
+pub(super) async fn stop(
+    shared: State,
+    headers: HeaderMap,
+    given: Body<Stop>,
+) -> Result<Json<Answer>, Problem> {
     // The switch first, the reading and the record after: whatever is wrong with the request, stopping is what was meant.
     shared.stopped.send_replace(true);
     let why = body(given).map_or_else(|_| "no reason given".into(), |Stop { reason }| reason);
-    let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect();
+    let why: String =
+        why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect();
     ask(&shared, &headers, PersonAsk::Stop { reason: why }).await
 }
 

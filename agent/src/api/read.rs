@@ -24,13 +24,17 @@ pub(super) async fn watches(shared: State) -> Result<Json<Vec<WatchSummary>>, Pr
 /// `GET /v1/incidents`
 pub(super) async fn incidents(shared: State) -> Result<Json<Vec<WatchSummary>>, Problem> {
     let found = |watch: &&Watch| watch.incident.is_some();
-    shared.look(move |view| Json(view.all().into_iter().filter(found).map(WatchSummary::from).collect())).await
+    shared
+        .look(move |view| Json(view.all().into_iter().filter(found).map(WatchSummary::from).collect()))
+        .await
 }
 
 /// `GET /v1/plans`
 pub(super) async fn plans(shared: State) -> Result<Json<Vec<WatchSummary>>, Problem> {
     let planned = |watch: &&Watch| watch.plan.is_some() && !watch.is_closed();
-    shared.look(move |view| Json(view.all().into_iter().filter(planned).map(WatchSummary::from).collect())).await
+    shared
+        .look(move |view| Json(view.all().into_iter().filter(planned).map(WatchSummary::from).collect()))
+        .await
 }
 
 /// `GET /v1/plans/{id}`: the whole plan.
@@ -38,7 +42,8 @@ pub(super) async fn plan(shared: State, Path(id): Path<String>) -> Result<impl I
     let found = shared.look(move |view| {
         let plan = view.all().into_iter().find_map(|watch| {
             let (plan, digest) = watch.plan.as_ref()?;
-            (plan.id.as_str() == id).then(|| json!({ "digest": digest, "plan": plan, "watch": WatchSummary::from(watch) }))
+            (plan.id.as_str() == id)
+                .then(|| json!({ "digest": digest, "plan": plan, "watch": WatchSummary::from(watch) }))
         });
         plan.map(Json)
     });
@@ -69,7 +74,8 @@ async fn with_watch<T: Send + 'static>(
         return Ok(found);
     }
     let restored = crate::dispatcher::read_watch(&shared.ledger, &id).await;
-    let watch = restored.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let watch =
+        restored.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     watch.map(|watch| look(&watch, crate::clock::now())).ok_or_else(missing)
 }
 
@@ -127,7 +133,8 @@ fn most_records() -> u32 {
 /// `GET /v1/ledger?after=&limit=`
 pub(super) async fn ledger(shared: State, Query(page): Query<Page>) -> Result<impl IntoResponse, Problem> {
     let records = shared.ledger.read_after(page.after, page.limit.min(MOST_RECORDS)).await;
-    let records = records.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let records =
+        records.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(Json(json!({ "head": shared.ledger.head(), "records": records })))
 }
 

@@ -99,7 +99,9 @@ impl Dispatcher {
         let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
         let current = self.fleet.current(&event.service, &event.environment);
         let late = current.is_some_and(|current| !event.is_newer_than(current));
-        let open = self.open_watch(&event).map(|watch| (watch.id.clone(), watch.deployment.release.clone(), watch.phase.clone()));
+        let open = self
+            .open_watch(&event)
+            .map(|watch| (watch.id.clone(), watch.deployment.release.clone(), watch.phase.clone()));
         if late || self.watches.contains_key(&id) {
             tracing::info!(service = %event.service, version = %event.release.version, "late or known news: recorded only");
             return Ok(());
@@ -152,9 +154,13 @@ impl Dispatcher {
     async fn reported(&mut self, report: Report) -> Result<(), DispatchError> {
         let about = |watch: &&Watch| {
             watch.deployment.service == report.service
-                && report.environment.as_ref().is_none_or(|environment| *environment == watch.deployment.environment)
+                && report
+                    .environment
+                    .as_ref()
+                    .is_none_or(|environment| *environment == watch.deployment.environment)
         };
-        let watches: Vec<WatchId> = self.watches.values().filter(about).map(|watch| watch.id.clone()).collect();
+        let watches: Vec<WatchId> =
+            self.watches.values().filter(about).map(|watch| watch.id.clone()).collect();
         if watches.is_empty() {
             tracing::info!(service = %report.service, what = %report.what, "no deployment of this service is watched: recorded only");
         }

@@ -68,7 +68,11 @@ pub enum PersonAsk {
 const SHORTEST_DIGEST: usize = 12;
 
 impl Dispatcher {
-    pub(super) async fn hear_person(&mut self, ask: PersonAsk, by: Person) -> Result<Result<String, String>, DispatchError> {
+    pub(super) async fn hear_person(
+        &mut self,
+        ask: PersonAsk,
+        by: Person,
+    ) -> Result<Result<String, String>, DispatchError> {
         let Person(by) = by;
         let now = clock::now();
         tracing::info!(%by, ?ask, "a person asks");
@@ -81,7 +85,9 @@ impl Dispatcher {
                 Ok((watch, digest)) => self.ask_watch(&watch, Input::Refused { by, digest, reason }).await,
                 Err(refusal) => Ok(Err(refusal)),
             },
-            PersonAsk::Rollback { service, environment, to } => self.ask_rollback(service, environment, to, by).await,
+            PersonAsk::Rollback { service, environment, to } => {
+                self.ask_rollback(service, environment, to, by).await
+            }
             PersonAsk::Stop { reason } => {
                 self.parts.stopped.send_replace(true);
                 self.fact(FleetEntry::Stopped { reason, by, at: now }).await?;
@@ -112,7 +118,11 @@ impl Dispatcher {
         Ok(())
     }
 
-    async fn ask_watch(&mut self, watch: &WatchId, input: Input) -> Result<Result<String, String>, DispatchError> {
+    async fn ask_watch(
+        &mut self,
+        watch: &WatchId,
+        input: Input,
+    ) -> Result<Result<String, String>, DispatchError> {
         let answer = self.tell(watch, input).await?;
         Ok(answer.unwrap_or_else(|| Err(format!("watch {watch} is not open any more"))))
     }
@@ -124,7 +134,8 @@ impl Dispatcher {
             let (drawn, whole) = watch.plan.as_ref()?;
             (drawn.id == *plan).then(|| (watch.id.clone(), whole.clone()))
         });
-        let (watch, whole) = found.ok_or_else(|| format!("there is no open plan {plan}; see `turnback status`"))?;
+        let (watch, whole) =
+            found.ok_or_else(|| format!("there is no open plan {plan}; see `turnback status`"))?;
         if digest.len() >= SHORTEST_DIGEST && whole.as_str().starts_with(digest) {
             return Ok((watch, whole));
         }
@@ -139,8 +150,15 @@ impl Dispatcher {
         to: Option<Version>,
         by: String,
     ) -> Result<Result<String, String>, DispatchError> {
-        let of = |watch: &&Watch| watch.deployment.service == service && watch.deployment.environment == environment;
-        let open = self.watches.values().filter(of).max_by_key(|watch| watch.deployment.at).map(|watch| watch.id.clone());
+        let of = |watch: &&Watch| {
+            watch.deployment.service == service && watch.deployment.environment == environment
+        };
+        let open = self
+            .watches
+            .values()
+            .filter(of)
+            .max_by_key(|watch| watch.deployment.at)
+            .map(|watch| watch.id.clone());
         let watch = match open {
             Some(watch) => watch,
             None => match self.reopen(&service, &environment, &by).await? {
@@ -164,7 +182,9 @@ impl Dispatcher {
         };
         let running = self.fleet.situation(service, environment, now).running;
         let release: Release = running.unwrap_or(current.release);
-        let Ok(source) = SourceName::new("person") else { return Ok(Err("the source name is not usable".into())) };
+        let Ok(source) = SourceName::new("person") else {
+            return Ok(Err("the source name is not usable".into()));
+        };
         let event = DeployEvent {
             source,
             id: format!("rollback asked for by {by} at {now}"),

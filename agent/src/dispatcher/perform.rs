@@ -9,7 +9,6 @@ use rules::fleet::FleetEntry;
 use rules::ids::WatchId;
 use rules::watch::{Effect, Entry, Notice, Permit};
 use serde::Serialize;
-use std::sync::Arc;
 
 /// The stored form of entries. A reader refuses others; a new one needs a new number and a reader for the old.
 pub(super) const RECORD_VERSION: u16 = 1;
@@ -22,8 +21,14 @@ pub(super) fn watch_stream(watch: &WatchId) -> String {
 }
 
 /// A record of an entry or of anything else that is serialised as one.
-pub(super) fn record(stream: &str, kind: &str, at: Timestamp, body: &impl Serialize) -> Result<NewRecord, DispatchError> {
-    let body = serde_json::to_value(body).map_err(|source| DispatchError::Record { what: stream.to_owned(), source })?;
+pub(super) fn record(
+    stream: &str,
+    kind: &str,
+    at: Timestamp,
+    body: &impl Serialize,
+) -> Result<NewRecord, DispatchError> {
+    let body = serde_json::to_value(body)
+        .map_err(|source| DispatchError::Record { what: stream.to_owned(), source })?;
     Ok(NewRecord::new(stream, kind, RECORD_VERSION, at, body))
 }
 
@@ -142,7 +147,8 @@ impl Dispatcher {
         self.helpers.spawn(async move {
             let outcome = executor.run(&permit).await;
             let Permit { watch, plan, index, attempt, .. } = permit;
-            let _gone = returning.send(Returned::StepEnded { watch, plan, step: index, attempt, outcome }).await;
+            let _gone =
+                returning.send(Returned::StepEnded { watch, plan, step: index, attempt, outcome }).await;
         });
     }
 
@@ -150,7 +156,7 @@ impl Dispatcher {
         let watch = self.watches.get(id);
         let kind = serde_json::to_value(notice.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
         let kind = kind.unwrap_or_default();
-        self.parts.notifiers.send(Arc::new(Telling {
+        self.parts.notifiers.send(Telling {
             dedup_key: format!("{id}/{kind}"),
             kind,
             severity: notice.severity.map(|severity| severity.to_string()),
@@ -162,7 +168,7 @@ impl Dispatcher {
             page: notice.kind.pages(),
             at: now,
             link: None,
-        }));
+        });
     }
 
     fn close(&mut self, id: &WatchId) {

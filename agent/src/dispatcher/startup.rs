@@ -63,7 +63,8 @@ impl Dispatcher {
     /// nothing where it was: a deployment has its watch (open or closed), a report is known to it.
     async fn hear_again(&mut self) -> Result<(), DispatchError> {
         let after = (self.parts.ledger.head().sequence - NEWS_AGAIN).max(0);
-        let records = self.parts.ledger.read_stream_after(EVENT_STREAM, after, crate::ledger::MAX_READ).await?;
+        let records =
+            self.parts.ledger.read_stream_after(EVENT_STREAM, after, crate::ledger::MAX_READ).await?;
         for record in records {
             match body::<StoredEvent>(&record)? {
                 StoredEvent::Deploy { event, .. } => {
@@ -84,26 +85,37 @@ impl Dispatcher {
 
     fn knows(&self, report: &Report) -> bool {
         let about = |watch: &&Watch| watch.deployment.service == report.service;
-        self.watches.values().filter(about).all(|watch| match (watch.reports.get(&report.what), report.state) {
-            (Some(firing), _) => firing.since >= report.at,
-            (None, ReportState::Firing) => watch.opened > clock::now(),
-            (None, ReportState::Resolved) => true,
+        self.watches.values().filter(about).all(|watch| {
+            match (watch.reports.get(&report.what), report.state) {
+                (Some(firing), _) => firing.since >= report.at,
+                (None, ReportState::Firing) => watch.opened > clock::now(),
+                (None, ReportState::Resolved) => true,
+            }
         })
     }
+}
+
+/// A watch from the ledger, for whoever asks about an old one. `None`: there are no records of it.
+pub async fn read_watch(ledger: &Ledger, id: &WatchId) -> Result<Option<Watch>, DispatchError> {
+    let stream = watch_stream(id);
+    if ledger.read_stream_after(&stream, 0, 1).await?.is_empty() {
+        return Ok(None);
+    }
+    restore_watch(ledger, &stream).await.map(Some)
 }
 
 /// A watch as its records tell it. Records that do not add up are nothing to act on: the watch is stuck, and says so.
 pub(super) async fn restore_watch(ledger: &Ledger, stream: &str) -> Result<Watch, DispatchError> {
     let entries = entries(ledger, stream).await?;
     let name = stream.trim_start_matches("watch/");
-    let id = WatchId::new(name).map_err(|_| rules::watch::BrokenLedger::NotOpened {
-        watch: WatchId::of_unreadable(name),
-    })?;
+    let id =
+        WatchId::new(name).map_err(|bad| DispatchError::Name { stream: stream.to_owned(), source: bad })?;
     match Watch::restore(id.clone(), &entries) {
         Ok(watch) => Ok(watch),
         Err(broken) => {
             // The part that adds up shows what is known; the rest is for a person.
-            let sound = (1..entries.len()).rev().find_map(|count| Watch::restore(id.clone(), &entries[..count]).ok());
+            let sound =
+                (1..entries.len()).rev().find_map(|count| Watch::restore(id.clone(), &entries[..count]).ok());
             let Some(mut watch) = sound else { return Err(broken.into()) };
             tracing::error!(watch = %id, %broken, "this watch is stuck: its records do not add up");
             watch.phase = Phase::Closed(Outcome::Stuck(broken.to_string()));
@@ -137,6 +149,8 @@ fn body<T: DeserializeOwned>(record: &Record) -> Result<T, DispatchError> {
             known: RECORD_VERSION,
         });
     }
-    serde_json::from_value(record.body.clone())
-        .map_err(|source| DispatchError::Record { what: format!("{} {}", record.stream, record.sequence), source })
+    serde_json::from_value(record.body.clone()).map_err(|source| DispatchError::Record {
+        what: format!("{} {}", record.stream, record.sequence),
+        source,
+    })
 }

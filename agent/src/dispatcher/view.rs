@@ -109,7 +109,13 @@ pub struct StepSummary {
 
 impl Dispatcher {
     pub(super) fn view(&self) -> View<'_> {
-        View { watches: &self.watches, closed: &self.closed, fleet: &self.fleet, now: clock::now(), dispatcher: self }
+        View {
+            watches: &self.watches,
+            closed: &self.closed,
+            fleet: &self.fleet,
+            now: clock::now(),
+            dispatcher: self,
+        }
     }
 }
 
@@ -160,7 +166,9 @@ impl From<&Watch> for WatchSummary {
                 act_by: incident.act_by,
                 time_to_detect: Span::between(deployment.at, incident.opened),
                 time_to_decide: incident.acted.map(|acted| Span::between(incident.opened, acted)),
-                time_to_recover: incident.recovered.map(|recovered| Span::between(incident.opened, recovered)),
+                time_to_recover: incident
+                    .recovered
+                    .map(|recovered| Span::between(incident.opened, recovered)),
             }),
             plan: plan_summary(watch),
         }
@@ -184,7 +192,11 @@ fn plan_summary(watch: &Watch) -> Option<PlanSummary> {
             .steps
             .iter()
             .zip(states)
-            .map(|(step, state)| StepSummary { name: step.name.to_string(), does: step.action.words(), state })
+            .map(|(step, state)| StepSummary {
+                name: step.name.to_string(),
+                does: step.action.words(),
+                state,
+            })
             .collect(),
     })
 }

@@ -28,7 +28,7 @@ pub struct AlertLabels {
 impl Default for AlertLabels {
     fn default() -> Self {
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Self { service: list(&["service", "app", "job"]), environment: list(&["environment", "env"]) }
+        Self { service: list(&["service", "app"]), environment: list(&["environment", "env"]) }
     }
 }
 

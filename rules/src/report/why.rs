@@ -166,7 +166,8 @@ fn signal_card(evidence: &SignalEvidence, alpha: f64, beta: f64) -> SignalCard {
     }
 }
 
-pub(super) fn decision_words(decision: &crate::decision::Decision) -> String {
+/// A decision in words.
+pub fn decision_words(decision: &crate::decision::Decision) -> String {
     use crate::decision::Decision;
     match decision {
         Decision::Clear => "clear: shown to be well".into(),
@@ -180,7 +181,8 @@ pub(super) fn decision_words(decision: &crate::decision::Decision) -> String {
     }
 }
 
-pub(super) fn state_words(state: &StepState) -> String {
+/// The state of a step in words.
+pub fn state_words(state: &StepState) -> String {
     match state {
         StepState::Pending => "not begun".into(),
         StepState::InFlight { attempt, .. } => format!("in flight, attempt {attempt}"),

@@ -1,0 +1,232 @@
+//! The agent as a whole: [`build`] makes everything and starts nothing, [`App::run`] starts, supervises and joins
+//! everything. Every long-lived task has its parent here, and its death is noticed: when a vital one ends (dispatcher,
+//! API) the process ends; a source that fails is degraded operation, shown by `/readyz`.
+
+mod token;
+
+use crate::api::{self, Access, Shared};
+use crate::clock;
+use crate::collector::Collector;
+use crate::dispatcher::{DispatchError, Dispatcher, MOST_WAITING, Message, Parts, Rules};
+use crate::events::EventSourceKeys;
+use crate::executor::Executor;
+use crate::ledger::{Ledger, LedgerError};
+use crate::notify::{Delivery, Notifiers};
+use crate::secrets::Secrets;
+use crate::signals::SignalSource;
+use crate::signals::probe::ProbeSource;
+use crate::signals::scrape::ScrapeSource;
+use crate::telemetry::Metrics;
+use anyhow::Context as _;
+use rules::fleet::Fleet;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// The ledger's file in the state directory.
+pub const LEDGER_FILE: &str = "ledger.db";
+/// If this file exists in the state directory, the kill switch is pulled.
+pub const STOP_FILE: &str = "STOP";
+/// The API's token in the state directory, if none is configured.
+pub const TOKEN_FILE: &str = "token";
+
+/// How long a step that runs is given to end when the agent is asked to end. What is cut off then is settled by its
+/// class at the next start.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Everything an agent is made of, resolved: no references to secrets, files or the environment any more.
+pub struct Settings {
+    /// Where the ledger is.
+    pub state_dir: PathBuf,
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// What people show to act.
+    pub token: String,
+    /// Who may tell news.
+    pub event_sources: EventSourceKeys,
+    /// Who can be asked for signals.
+    pub signal_sources: BTreeMap<String, Arc<dyn SignalSource>>,
+    /// Those of them that sample by themselves.
+    pub samplers: Vec<Sampler>,
+    /// Who is told.
+    pub notifiers: (Notifiers, Delivery),
+    /// The rules of each service.
+    pub rules: Rules,
+    /// Resolves secrets of actions.
+    pub secrets: Arc<Secrets>,
+}
+
+/// A signal source that samples by itself, in its own rhythm.
+pub enum Sampler {
+    /// Reads `/metrics` of services.
+    Scrape(Arc<ScrapeSource>),
+    /// Asks addresses whether they answer.
+    Probe(Arc<ProbeSource>),
+}
+
+impl Sampler {
+    async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+        match self {
+            Sampler::Scrape(source) => source.run(clock::now, shutdown).await,
+            Sampler::Probe(source) => source.run(clock::now, shutdown).await,
+        }
+    }
+}
+
+/// An agent, made and not started.
+pub struct App {
+    dispatcher: Dispatcher,
+    messages: mpsc::Receiver<Message>,
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    samplers: Vec<Sampler>,
+    delivery: Delivery,
+    ledger: Ledger,
+    ready: watch::Sender<bool>,
+    torn_down: watch::Sender<bool>,
+}
+
+/// Makes an agent: opens the ledger, reads the state back, binds the port.
+pub async fn build(settings: Settings) -> anyhow::Result<App> {
+    let (notifiers, delivery) = settings.notifiers;
+    let ledger =
+        Ledger::open(&settings.state_dir.join(LEDGER_FILE)).await.context("cannot open the ledger")?;
+    let (fleet, fleet_seen) = watch::channel(Fleet::default());
+    let (stopped, stopped_seen) = watch::channel(false);
+    let (torn_down, torn_down_seen) = watch::channel(false);
+    let (ready, ready_seen) = watch::channel(false);
+    let executor = Executor::new(
+        ledger.clone(),
+        Arc::clone(&settings.secrets),
+        fleet_seen,
+        stopped_seen,
+        torn_down_seen,
+        settings.state_dir.join(STOP_FILE),
+    );
+    let collector = Collector::new(settings.signal_sources);
+    let parts = Parts {
+        ledger: ledger.clone(),
+        rules: settings.rules,
+        collector: collector.clone(),
+        executor,
+        notifiers,
+        fleet,
+        stopped: stopped.clone(),
+    };
+    let dispatcher =
+        Dispatcher::restore(parts).await.context("cannot read the state back from the ledger")?;
+    let listener = TcpListener::bind(settings.listen).await;
+    let listener = listener
+        .with_context(|| format!("cannot listen on {}; is another agent running?", settings.listen))?;
+    let (sender, messages) = mpsc::channel(MOST_WAITING);
+    let look_freely = settings.listen.ip().is_loopback();
+    let shared = Arc::new(Shared {
+        messages: sender,
+        ledger: ledger.clone(),
+        access: Access::new(settings.token, look_freely),
+        sources: settings.event_sources,
+        collector,
+        metrics: Metrics::default(),
+        stopped,
+        ready: ready_seen,
+    });
+    Ok(App {
+        dispatcher,
+        messages,
+        listener,
+        shared,
+        samplers: settings.samplers,
+        delivery,
+        ledger,
+        ready,
+        torn_down,
+    })
+}
+
+impl App {
+    /// Where the API listens.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Runs until `shutdown` comes or something vital fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let App { dispatcher, messages, listener, shared, samplers, delivery, ledger, ready, torn_down } =
+            self;
+        let (down, down_seen) = watch::channel(false);
+        let mut sources = JoinSet::new();
+        for source in samplers {
+            sources.spawn(source.run(until(down_seen.clone())));
+        }
+        let telling = tokio::spawn(delivery.run(down_seen.clone()));
+        let api = tokio::spawn(serve(listener, shared, down_seen.clone()));
+        let mut thinking = tokio::spawn(dispatcher.run(messages, down_seen));
+        ready.send_replace(true);
+        tracing::info!("ready");
+        let mut api = api;
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            ended = &mut thinking => Err(vital("the dispatcher", flat(ended))),
+            ended = &mut api => Err(vital("the API", ended.map_err(anyhow::Error::from).and_then(|served| served))),
+        };
+        ready.send_replace(false);
+        down.send_replace(true);
+        let joined = tokio::time::timeout(FAREWELL, async {
+            if !thinking.is_finished() {
+                flat((&mut thinking).await)?;
+            }
+            anyhow::Ok(())
+        })
+        .await;
+        torn_down.send_replace(true);
+        sources.shutdown().await;
+        let told = tokio::time::timeout(FAREWELL, telling).await;
+        if told.is_err() {
+            tracing::warn!("messages were left untold at the end");
+        }
+        api.abort();
+        ledger.close().await.context("cannot close the ledger")?;
+        ended?;
+        joined.context("a step still ran at the end; the next start settles it")??;
+        Ok(())
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    down: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let router = api::router(shared);
+    axum::serve(listener, router).with_graceful_shutdown(until(down)).await.context("the API ended")
+}
+
+async fn until(mut down: watch::Receiver<bool>) {
+    // The sender is gone only when `run` has returned: that is down too.
+    let _either_way = down.wait_for(|down| *down).await;
+}
+
+fn flat(ended: Result<Result<(), DispatchError>, tokio::task::JoinError>) -> anyhow::Result<()> {
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn vital(what: &str, ended: anyhow::Result<()>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow::anyhow!("{what} ended by itself"),
+        Err(error) => error.context(format!("{what} failed")),
+    }
+}
+
+/// Whether a ledger error means that the configuration or the machine is at fault rather than the ledger.
+pub fn is_locked(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<LedgerError>(), Some(LedgerError::Locked { .. }))
+}
