@@ -1,6 +1,6 @@
 //! Actions: the only place where Turnback changes anything outside of itself.
 //!
-//! An action is one effect on one target: a program ([`command`]) or a request ([`http`]). It reports in the three
+//! An action is one effect on one target: a program (`command`) or a request (`http`). It reports in the three
 //! kinds of [`StepOutcome`]: done, certainly not done, and *unknown*. Everything here leans to unknown: a reply that
 //! was lost, a program that was killed, an answer that is not the declared success. Unknown costs a look or a page;
 //! a wrong "it failed" costs a second rollback.
