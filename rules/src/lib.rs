@@ -13,6 +13,7 @@ pub mod plan;
 pub mod report;
 pub mod ruleset;
 pub mod runbook;
+pub mod series;
 pub mod signal;
 pub mod stats;
 pub mod units;

@@ -1,0 +1,214 @@
+//! Alertmanager's webhook, version 4, and Grafana's form of it.
+//!
+//! Unknown fields are ignored here, against our habit: the sender adds fields with every release, and the user cannot
+//! change what it sends.
+//!
+//! Alertmanager drops a notification for good on any answer of 4xx. So one alert that cannot be used (mostly: no label
+//! that names a service) becomes a note and the others count; only a notification with nothing usable is refused.
+
+use super::json::{self, Fields};
+use super::limits::{self, MAX_BATCH, MAX_WHAT_BYTES, shown};
+use super::{Accepted, Context, Incoming, Refused, settle};
+use jiff::Timestamp;
+use rules::deployment::{Report, ReportState};
+use rules::ids::{SourceName, fingerprint};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Which labels of an alert name what; the first that is there counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertLabels {
+    /// Labels that name the service.
+    pub service: Vec<String>,
+    /// Labels that name the environment.
+    pub environment: Vec<String>,
+}
+
+impl Default for AlertLabels {
+    fn default() -> Self {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Self { service: list(&["service", "app", "job"]), environment: list(&["environment", "env"]) }
+    }
+}
+
+/// The label that says which row of the matrix an alert is meant for; without it the alert's own name is used.
+pub const WHAT_LABEL: &str = "turnback";
+
+/// [`parse_alerts_with`] with the usual labels.
+pub fn parse_alerts(source: &SourceName, body: &[u8], now: Timestamp) -> Result<Vec<Accepted>, Refused> {
+    parse_alerts_with(source, &AlertLabels::default(), body, now)
+}
+
+/// Reads `POST /v1/alerts`. Errors: 400 no JSON, 413 too long, 422 not this format or no usable alert.
+pub fn parse_alerts_with(
+    source: &SourceName,
+    labels: &AlertLabels,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<Vec<Accepted>, Refused> {
+    let value = json::parse(body)?;
+    let fields = Fields::of("", &value)?;
+    // Grafana says 1 and sends the shape of 4.
+    match fields.text("version")? {
+        "4" | "1" => {}
+        other => {
+            let problem =
+                format!("{} is not spoken here; expected Alertmanager's webhook version 4", shown(other));
+            return Err(Refused::field("version", problem));
+        }
+    }
+    let alerts = match fields.get("alerts") {
+        Some(Value::Array(alerts)) => alerts,
+        Some(other) => {
+            return Err(Refused::field("alerts", format!("must be a list, it is {}", json::kind(other))));
+        }
+        None => return Err(Refused::field("alerts", "is missing; it must be a list of alerts")),
+    };
+    if alerts.is_empty() {
+        return Err(Refused::field("alerts", "is empty; there must be at least one alert"));
+    }
+    let context = Context { source, now };
+    let mut usable = Vec::new();
+    let mut left_out = Vec::new();
+    for (index, alert) in alerts.iter().take(MAX_BATCH).enumerate() {
+        match read(context, labels, &format!("alerts[{index}]"), alert) {
+            Ok(accepted) => usable.push(accepted),
+            Err(refused) => left_out.push(refused.reason),
+        }
+    }
+    let mut accepted = settle(usable, left_out)?;
+    if let Some(first) = accepted.first_mut() {
+        first.notes.extend(missing_alerts(&fields, alerts.len()));
+    }
+    Ok(accepted)
+}
+
+/// Says how many alerts of the group are not here. A count that cannot be read is no reason to drop the alerts.
+fn missing_alerts(fields: &Fields<'_>, received: usize) -> Option<String> {
+    let beyond = received.saturating_sub(MAX_BATCH) as u64;
+    match fields.optional_count("truncatedAlerts") {
+        Err(refused) => Some(refused.reason),
+        Ok(truncated) => match truncated.unwrap_or(0).saturating_add(beyond) {
+            0 => None,
+            count => Some(format!(
+                "{count} more alerts of this group were left out; set max_alerts to at most {MAX_BATCH}"
+            )),
+        },
+    }
+}
+
+fn read(context: Context<'_>, labels: &AlertLabels, path: &str, alert: &Value) -> Result<Accepted, Refused> {
+    let fields = Fields::of(path, alert)?;
+    let set = fields.object("labels")?;
+    let (field, name) = first(&set, &labels.service)?.ok_or_else(|| {
+        let problem =
+            format!("none of {} is there; add one that names the service", labels.service.join(", "));
+        Refused::field(&fields.place("labels"), problem)
+    })?;
+    let service = limits::service(&field, name)?;
+    let environment = match first(&set, &labels.environment)? {
+        Some((field, name)) => Some(limits::environment(&field, name)?),
+        None => None,
+    };
+    let what = match set.optional_text(WHAT_LABEL)? {
+        Some(word) => limits::what(&set.place(WHAT_LABEL), word)?,
+        None => limits::what(&set.place("alertname"), &snake_case(set.text("alertname")?))?,
+    };
+    let (state, state_name) = match fields.text("status")? {
+        "firing" => (ReportState::Firing, "firing"),
+        "resolved" => (ReportState::Resolved, "resolved"),
+        other => {
+            let problem = format!("{} is not a status; expected firing or resolved", shown(other));
+            return Err(Refused::field(&fields.place("status"), problem));
+        }
+    };
+    let mut notes = Vec::new();
+    let started = fields.optional_time("startsAt")?.ok_or_else(|| {
+        Refused::field(&fields.place("startsAt"), "is missing; it must be the time it began")
+    })?;
+    // An alert is too important to be lost because some Prometheus' clock is ahead: it counts from now.
+    let at = started.min(context.now);
+    if at < started {
+        notes.push(format!("`{}`: {started} is ahead of our clock; taken as now", fields.place("startsAt")));
+    }
+    let mark = match fields.optional_text("fingerprint")? {
+        Some(mark) => limits::identity(&fields.place("fingerprint"), mark)?,
+        None => fingerprint(&[&set.canonical()], 8),
+    };
+    let id = format!("{mark}|{started}");
+    let summary = summary(&fields, &what, state_name)?;
+    let source = context.source.clone();
+    let report = Report { source, id: id.clone(), service, environment, what, state, summary, at };
+    Ok(Accepted {
+        id: format!("{id}|{state_name}"),
+        incoming: Incoming::Report(report),
+        raw: alert.clone(),
+        notes,
+    })
+}
+
+fn first<'a>(set: &Fields<'a>, names: &[String]) -> Result<Option<(String, &'a str)>, Refused> {
+    for name in names {
+        // An empty label is the same as none, as in Prometheus.
+        if let Some(text) = set.optional_text(name)?.filter(|text| !text.is_empty()) {
+            return Ok(Some((set.place(name), text)));
+        }
+    }
+    Ok(None)
+}
+
+fn summary(fields: &Fields<'_>, what: &str, state: &str) -> Result<String, Refused> {
+    let annotations = fields.optional_object("annotations")?;
+    for name in ["summary", "description", "message"] {
+        if let Some(annotations) = &annotations
+            && let Some(text) = annotations.optional_text(name)?
+        {
+            return Ok(limits::summary(text));
+        }
+    }
+    Ok(format!("{what} is {state}"))
+}
+
+/// `HighErrorRate` → `high_error_rate`, `HTTP 5xx!` → `http_5xx`.
+fn snake_case(name: &str) -> String {
+    let mut word = String::new();
+    let mut before = ' ';
+    for c in name.chars() {
+        let starts_word = c.is_ascii_uppercase() && (before.is_ascii_lowercase() || before.is_ascii_digit());
+        if (starts_word || !c.is_ascii_alphanumeric()) && !word.is_empty() && !word.ends_with('_') {
+            word.push('_');
+        }
+        if c.is_ascii_alphanumeric() {
+            word.push(c.to_ascii_lowercase());
+        }
+        before = c;
+    }
+    if word.starts_with(|c: char| c.is_ascii_digit()) {
+        word.insert_str(0, "alert_");
+    }
+    word.truncate(MAX_WHAT_BYTES);
+    word.trim_end_matches('_').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alert_names_become_words() {
+        let table = [
+            ("HighErrorRate", "high_error_rate"),
+            ("HTTP 5xx!", "http_5xx"),
+            ("data-corruption", "data_corruption"),
+            ("5xxRate", "alert_5xx_rate"),
+            ("already_snake", "already_snake"),
+            ("$(id)", "id"),
+        ];
+        for (name, word) in table {
+            assert_eq!(snake_case(name), word);
+        }
+        assert!(snake_case(&"LongName".repeat(40)).len() <= MAX_WHAT_BYTES);
+        assert_eq!(snake_case("∆∆"), "");
+    }
+}

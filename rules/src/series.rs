@@ -1,0 +1,362 @@
+//! From raw samples to an observation.
+//!
+//! Sources hand over what they stored, sample by sample; the arithmetic happens here, so that every source is judged
+//! by the same rules and the rules can be tested without one. Three things follow from that choice:
+//!
+//! - Counters are differenced per series before anything is summed. A pod that restarts is seen as a reset of its own
+//!   series; summed first, it would look like negative traffic of the whole service.
+//! - An increment belongs to the window in which its later sample lies. Windows that partition time therefore neither
+//!   count an event twice nor miss one, whatever the scrape interval is.
+//! - Whatever cannot be read without guessing (NaN, time that runs backwards, half a histogram) makes the observation
+//!   `Failed` with words. It never becomes a number.
+//!
+//! Counter values above 2^53 lose single events, because they arrive as `f64`. At 10,000 events per second a counter
+//! gets there after 28,000 years.
+
+mod counter;
+mod coverage;
+mod histogram;
+#[cfg(test)]
+mod malformed;
+#[cfg(test)]
+mod tests;
+
+use crate::signal::{Measure, Observation, Reading, Signal};
+use crate::units::Span;
+use jiff::Timestamp;
+use regex::{Regex, RegexBuilder};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How far before a window the samples must reach back, so that the window's first increment has its predecessor.
+/// Two samples further apart than this are not differenced: what happened in such a hole is not known. Five minutes
+/// is what Prometheus, too, takes for the age at which a series is over.
+pub const LOOKBACK: Span = Span::from_minutes(5);
+
+/// The bits of the NaN with which Prometheus says "this series has ended".
+const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// The largest compiled regular expression, in bytes: hundreds of alternatives fit, a bomb does not.
+const REGEX_SIZE_LIMIT: usize = 1 << 20;
+
+/// One stored value of a series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// When it was taken.
+    pub at: Timestamp,
+    /// The value as it was stored: NaN, infinities and the stale marker included.
+    pub value: f64,
+}
+
+impl Sample {
+    /// The sample that says "the series ended here".
+    pub fn stale(at: Timestamp) -> Self {
+        Self { at, value: f64::from_bits(STALE_BITS) }
+    }
+    /// Whether this is the stale marker (and not any other NaN).
+    pub fn is_stale(&self) -> bool {
+        self.value.to_bits() == STALE_BITS
+    }
+}
+
+/// A series as it was stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawSeries {
+    /// Its labels, `__name__` included where the source tells it. No two series of one answer have the same.
+    pub labels: BTreeMap<String, String>,
+    /// Its samples, ascending in time.
+    pub samples: Vec<Sample>,
+}
+
+/// A window of time, `(from, to]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The beginning; a sample at this very time is outside.
+    pub from: Timestamp,
+    /// The end; a sample at this very time is inside.
+    pub to: Timestamp,
+}
+
+impl Window {
+    /// Whether a time lies inside.
+    pub fn contains(&self, at: Timestamp) -> bool {
+        at > self.from && at <= self.to
+    }
+    /// What must be read to observe this window: the same, begun `LOOKBACK` (and a millisecond) earlier.
+    pub fn with_lookback(&self) -> Self {
+        let reach = Span::from_milliseconds(LOOKBACK.milliseconds() + 1);
+        Self { from: reach.before(self.from), to: self.to }
+    }
+    /// How long it is.
+    pub fn length(&self) -> Span {
+        Span::between(self.from, self.to)
+    }
+}
+
+/// Why a signal cannot be observed as it is written. Found when the configuration is read.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BadSignal {
+    /// `bad` names no label, so every event would be bad.
+    #[error("`bad` names no label; name at least one, for example code = \"5..\"")]
+    NothingIsBad,
+    /// A regular expression of `bad` does not compile.
+    #[error("`bad.{label}` is not a regular expression: {pattern:?}; write for example \"5..\"")]
+    Pattern {
+        /// The label.
+        label: String,
+        /// As it was written.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        source: regex::Error,
+    },
+    /// The quantile is not between 0 and 1.
+    #[error("`quantile` is {0}; it must lie between 0 and 1, for example 0.95")]
+    Quantile(f64),
+}
+
+/// Why an observation has no reading; becomes `Absent` or `Failed`.
+#[derive(Debug, PartialEq)]
+enum Hole {
+    Absent(String),
+    Failed(String),
+}
+
+impl From<Hole> for Observation {
+    fn from(hole: Hole) -> Self {
+        match hole {
+            Hole::Absent(reason) => Observation::Absent { reason },
+            Hole::Failed(reason) => Observation::Failed { reason },
+        }
+    }
+}
+
+fn failed<T>(reason: impl Into<String>) -> Result<T, Hole> {
+    Err(Hole::Failed(reason.into()))
+}
+
+/// A signal, checked, its regular expressions compiled once.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    signal: Signal,
+    bad: Vec<(String, Regex)>,
+}
+
+impl Observer {
+    /// Checks a signal and prepares to observe it.
+    pub fn new(signal: &Signal) -> Result<Self, BadSignal> {
+        let mut bad = Vec::new();
+        match &signal.measure {
+            Measure::Proportion { bad: patterns, .. } => {
+                if patterns.is_empty() {
+                    return Err(BadSignal::NothingIsBad);
+                }
+                for (label, pattern) in patterns {
+                    let regex = whole_value(pattern).map_err(|source| BadSignal::Pattern {
+                        label: label.clone(),
+                        pattern: pattern.clone(),
+                        source,
+                    })?;
+                    bad.push((label.clone(), regex));
+                }
+            }
+            Measure::Latency { quantile, .. } => {
+                if !(*quantile > 0.0 && *quantile < 1.0) {
+                    return Err(BadSignal::Quantile(*quantile));
+                }
+            }
+            Measure::Availability { .. } | Measure::Gauge { .. } => {}
+        }
+        Ok(Self { signal: signal.clone(), bad })
+    }
+
+    /// The signal that is observed.
+    pub fn signal(&self) -> &Signal {
+        &self.signal
+    }
+
+    /// The series to read for coverage. `None` for availability: there a target that is down *is* the data, and a
+    /// service whose every pod is down must not turn into a blind spot.
+    pub fn targets(&self) -> Option<&str> {
+        match self.signal.measure {
+            Measure::Availability { .. } => None,
+            Measure::Proportion { .. } | Measure::Latency { .. } | Measure::Gauge { .. } => {
+                self.signal.targets.as_deref()
+            }
+        }
+    }
+
+    /// What `series` (read over `window.with_lookback()`; more does no harm) say about `window`. `targets` are the
+    /// series of 0 and 1 named by `Observer::targets`. Samples older than `max_age` before the window's end are not
+    /// news. The order of the series does not matter; the order of a series' samples does: time that stands still or
+    /// runs backwards is an error and not sorted away, because it means that two series were mixed into one.
+    pub fn observe(
+        &self,
+        series: &[RawSeries],
+        targets: Option<&[RawSeries]>,
+        window: Window,
+        max_age: Span,
+    ) -> Observation {
+        let read = || {
+            if window.from >= window.to {
+                return failed(format!("the window from {} to {} has no length", window.from, window.to));
+            }
+            let series = in_scope(series, window)?;
+            let newest = freshness(&series, window, max_age)?;
+            let reading = match &self.signal.measure {
+                Measure::Proportion { .. } => counter::proportion(&series, &self.bad, window)?,
+                Measure::Latency { .. } => histogram::latency(&series, window)?,
+                Measure::Availability { .. } => coverage::availability(&series, window)?,
+                Measure::Gauge { .. } => level(&series, window, max_age)?,
+            };
+            Ok((reading, newest))
+        };
+        let (reading, newest) = match read() {
+            Ok(seen) => seen,
+            Err(hole) => return hole.into(),
+        };
+        let coverage = match targets {
+            Some(targets) if self.targets().is_some() => coverage::coverage(targets, window, max_age),
+            Some(_) | None => Ok(None),
+        };
+        match coverage {
+            Ok(None) => Observation::Seen { reading, newest },
+            Ok(Some((reporting, expected))) => Observation::Partial { reporting, expected },
+            Err(hole) => hole.into(),
+        }
+    }
+}
+
+/// Observes once, without keeping what was prepared. A signal that cannot be observed gives `Failed`.
+pub fn observe(
+    signal: &Signal,
+    series: &[RawSeries],
+    targets: Option<&[RawSeries]>,
+    window: Window,
+    max_age: Span,
+) -> Observation {
+    match Observer::new(signal) {
+        Ok(observer) => observer.observe(series, targets, window, max_age),
+        Err(problem) => Observation::Failed { reason: problem.to_string() },
+    }
+}
+
+/// Compiles an expression that must match a label's whole value, as Prometheus does it.
+///
+/// The expression is compiled alone first: `a)|(b` is an error, although it would become valid (and unanchored) once
+/// it is wrapped.
+pub fn whole_value(pattern: &str) -> Result<Regex, regex::Error> {
+    let compile =
+        |text: &str| RegexBuilder::new(text).dot_matches_new_line(true).size_limit(REGEX_SIZE_LIMIT).build();
+    compile(pattern)?;
+    compile(&format!("^(?:{pattern})$"))
+}
+
+/// A series cut to the window and its lookback.
+struct Cut<'a> {
+    labels: &'a BTreeMap<String, String>,
+    samples: Vec<Sample>,
+}
+
+impl Cut<'_> {
+    /// Ended by a stale marker, nothing after it.
+    fn gone(&self) -> bool {
+        self.samples.last().is_some_and(Sample::is_stale)
+    }
+    /// The samples that carry a value.
+    fn values(&self) -> impl Iterator<Item = Sample> {
+        self.samples.iter().copied().filter(|sample| !sample.is_stale())
+    }
+}
+
+/// Cuts the series to what can matter, refuses disorder, and puts them into one order, so that sums of `f64` do not
+/// depend on the order in which a source happened to answer.
+fn in_scope(series: &[RawSeries], window: Window) -> Result<Vec<Cut<'_>>, Hole> {
+    let reach = window.with_lookback();
+    let mut seen = BTreeSet::new();
+    let mut cuts = Vec::with_capacity(series.len());
+    for one in series {
+        if !seen.insert(&one.labels) {
+            return failed(format!("the series {} is there twice", show(&one.labels)));
+        }
+        let samples: Vec<Sample> = one.samples.iter().copied().filter(|s| reach.contains(s.at)).collect();
+        if let Some(pair) = samples.windows(2).find(|pair| pair[1].at <= pair[0].at) {
+            return failed(format!(
+                "the samples of {} are not in order of time: {} after {}",
+                show(&one.labels),
+                pair[1].at,
+                pair[0].at
+            ));
+        }
+        cuts.push(Cut { labels: &one.labels, samples });
+    }
+    cuts.sort_by(|a, b| a.labels.cmp(b.labels));
+    Ok(cuts)
+}
+
+/// The time of the newest sample of all series that have not ended, if it is fresh.
+fn freshness(series: &[Cut<'_>], window: Window, max_age: Span) -> Result<Timestamp, Hole> {
+    if series.is_empty() {
+        return Err(Hole::Absent("no series matches the selector".into()));
+    }
+    let newest =
+        series.iter().filter(|cut| !cut.gone()).filter_map(|cut| cut.samples.last()).map(|s| s.at).max();
+    let Some(newest) = newest else {
+        let count = series.len();
+        let reason = if series.iter().any(Cut::gone) {
+            format!("all {count} series have ended")
+        } else {
+            format!("none of {count} series has a sample in the window or the {LOOKBACK} before it")
+        };
+        return Err(Hole::Absent(reason));
+    };
+    let age = Span::between(newest, window.to);
+    if age > max_age {
+        return Err(Hole::Absent(format!("newest sample is {age} old, at most {max_age} is fresh")));
+    }
+    Ok(newest)
+}
+
+/// The largest of the newest values. A series whose newest sample is old no longer says anything about now.
+fn level(series: &[Cut<'_>], window: Window, max_age: Span) -> Result<Reading, Hole> {
+    let mut largest: Option<f64> = None;
+    for cut in series.iter().filter(|cut| !cut.gone()) {
+        for sample in cut.values().filter(|sample| window.contains(sample.at)) {
+            finite(cut.labels, sample)?;
+        }
+        let Some(sample) = cut.samples.last() else { continue };
+        if window.contains(sample.at) && Span::between(sample.at, window.to) <= max_age {
+            largest = Some(largest.map_or(sample.value, |value| value.max(sample.value)));
+        }
+    }
+    match largest {
+        Some(value) => Ok(Reading::Level { value }),
+        None => Err(Hole::Absent("no sample lies in the window".into())),
+    }
+}
+
+/// The value of a sample, if it is a number.
+fn finite(labels: &BTreeMap<String, String>, sample: Sample) -> Result<f64, Hole> {
+    if sample.value.is_finite() {
+        Ok(sample.value)
+    } else {
+        failed(format!("{} is {} at {}", show(labels), sample.value, sample.at))
+    }
+}
+
+/// A series for people: `name{label="value"}`, cut to a length that fits a line.
+fn show(labels: &BTreeMap<String, String>) -> String {
+    const LONGEST: usize = 200;
+    let name = labels.get("__name__").map_or("", String::as_str);
+    let rest: Vec<String> = labels
+        .iter()
+        .filter(|(key, _)| *key != "__name__")
+        .map(|(key, value)| format!("{key}={value:?}"))
+        .collect();
+    let text = format!("{name}{{{}}}", rest.join(","));
+    if text.chars().count() <= LONGEST {
+        return text;
+    }
+    let mut cut: String = text.chars().take(LONGEST).collect();
+    cut.push('…');
+    cut
+}
