@@ -47,7 +47,6 @@ fn increments(cut: &Cut<'_>, window: Window) -> Result<f64, Hole> {
     for sample in relevant(cut, window) {
         let value = count(cut.labels, sample)?;
         if let Some((before, base)) = previous
-            && window.contains(sample.at)
             && near(before, sample.at)
         {
             // A counter that is smaller than before began again at zero.

@@ -220,7 +220,10 @@ fn bad_signals_are_refused_when_they_are_read() {
 
 /// A service's counters: whole numbers that grow, restart, pause and end.
 fn any_counters() -> impl Strategy<Value = Vec<RawSeries>> {
-    let sample = (1_i64..120, prop_oneof![8 => 0_u32..50, 1 => Just(1_000_u32), 1 => Just(1_001_u32)]);
+    let sample = (
+        prop_oneof![4 => 1_i64..120, 1 => 250_i64..350],
+        prop_oneof![8 => 0_u32..50, 1 => Just(1_000_u32), 1 => Just(1_001_u32)],
+    );
     let one = prop::collection::vec(sample, 1..40).prop_map(|steps| {
         let (mut second, mut value, mut samples) = (0, 0.0, Vec::new());
         for (pause, step) in steps {

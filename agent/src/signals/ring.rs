@@ -1,0 +1,240 @@
+//! The samples that scrapes and probes gathered: bounded in time, series and samples.
+//!
+//! A limit that is reached must not read as "there is nothing". So the ring remembers which metrics lost series, and
+//! reading one of those is an error until the loss is as old as what is kept.
+
+use super::SourceError;
+use super::selector::ParsedSelector;
+use jiff::Timestamp;
+use rules::series::{RawSeries, Sample, Window};
+use rules::units::Span;
+use std::collections::{BTreeMap, VecDeque};
+
+pub(super) type Labels = BTreeMap<String, String>;
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RingLimits {
+    /// How long a sample is kept.
+    pub retention: Span,
+    /// The most series; further ones are refused and counted.
+    pub series: usize,
+    /// The most samples over all series; beyond it the oldest go, whatever their age.
+    pub samples: usize,
+}
+
+impl Default for RingLimits {
+    /// Three hours cover an hour before a release, a watch of an hour and another for what follows. 5,000 series are
+    /// what some dozen pods show. 2,000,000 samples are 48 MB: three hours of 900 series each 5 s, or half an hour of
+    /// 5,000.
+    fn default() -> Self {
+        Self { retention: Span::from_minutes(180), series: 5_000, samples: 2_000_000 }
+    }
+}
+
+/// The most metric names that are remembered as having lost series; with more, every metric counts as such.
+const MOST_LOST: usize = 1_000;
+
+/// What became of a sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Appended {
+    /// It is kept.
+    Kept,
+    /// It is the newest one again: a service that gives its own times and has nothing new.
+    Known,
+    /// It is older than the newest one, or differs from it at the same time. Refused.
+    Disorder,
+    /// Its series is new, and there are too many. Refused.
+    Full,
+}
+
+/// The samples.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    limits: RingLimits,
+    series: BTreeMap<Labels, VecDeque<Sample>>,
+    samples: usize,
+    /// Metric → when a series of it was last refused.
+    lost: BTreeMap<String, Timestamp>,
+}
+
+impl Ring {
+    pub(super) fn new(limits: RingLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// How many series are kept.
+    pub(super) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    pub(super) fn append(&mut self, labels: Labels, sample: Sample) -> Appended {
+        if let Some(samples) = self.series.get_mut(&labels) {
+            if let Some(newest) = samples.back()
+                && newest.at >= sample.at
+            {
+                let same = newest.at == sample.at && newest.value.to_bits() == sample.value.to_bits();
+                return if same { Appended::Known } else { Appended::Disorder };
+            }
+            samples.push_back(sample);
+        } else if self.series.len() >= self.limits.series {
+            let metric = labels.get("__name__").cloned().unwrap_or_default();
+            let metric = if self.lost.len() < MOST_LOST { metric } else { String::new() };
+            self.lost.insert(metric, sample.at);
+            return Appended::Full;
+        } else {
+            self.series.insert(labels, VecDeque::from([sample]));
+        }
+        self.samples += 1;
+        Appended::Kept
+    }
+
+    /// Says that a series ended, if it is there and has not ended yet.
+    pub(super) fn end(&mut self, labels: &Labels, at: Timestamp) {
+        if let Some(samples) = self.series.get_mut(labels)
+            && samples.back().is_some_and(|newest| newest.at < at && !newest.is_stale())
+        {
+            samples.push_back(Sample::stale(at));
+            self.samples += 1;
+        }
+    }
+
+    /// Forgets what is too old and, if there are still too many samples, the oldest tenth of the time that is kept,
+    /// until they fit.
+    pub(super) fn prune(&mut self, now: Timestamp) {
+        self.forget_before(self.limits.retention.before(now));
+        while self.samples > self.limits.samples {
+            let Some(oldest) = self.series.values().filter_map(|samples| samples.front()).map(|s| s.at).min()
+            else {
+                return;
+            };
+            let tenth = Span::between(oldest, now).milliseconds() / 10;
+            self.forget_before(Span::from_milliseconds(tenth.max(1)).after(oldest));
+        }
+    }
+
+    fn forget_before(&mut self, horizon: Timestamp) {
+        let mut kept = 0;
+        self.series.retain(|_, samples| {
+            let old = samples.partition_point(|sample| sample.at < horizon);
+            samples.drain(..old);
+            kept += samples.len();
+            !samples.is_empty()
+        });
+        self.samples = kept;
+        self.lost.retain(|_, at| *at >= horizon);
+    }
+
+    /// The samples that a selector selects; an error if any of them may have been refused.
+    pub(super) fn read(
+        &self,
+        what: &str,
+        selector: &ParsedSelector,
+        range: Window,
+    ) -> Result<Vec<RawSeries>, SourceError> {
+        if let Some(metric) = self.lost.keys().find(|metric| metric.is_empty() || selector.may_select(metric))
+        {
+            let problem = format!(
+                "more than {} series, so some of {metric:?} were not kept; show fewer, or raise `max_series`",
+                self.limits.series
+            );
+            return Err(SourceError::TooLarge { what: what.into(), problem });
+        }
+        let selected = self.series.iter().filter(|(labels, _)| selector.matches(labels));
+        let cut = |(labels, samples): (&Labels, &VecDeque<Sample>)| RawSeries {
+            labels: labels.clone(),
+            samples: samples.iter().copied().filter(|sample| range.contains(sample.at)).collect(),
+        };
+        Ok(selected.map(cut).filter(|series| !series.samples.is_empty()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check_selector;
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn labels(name: &str, pod: usize) -> Labels {
+        BTreeMap::from([("__name__".into(), name.into()), ("pod".into(), pod.to_string())])
+    }
+
+    fn sample(second: i64) -> Sample {
+        Sample { at: at(second), value: second as f64 }
+    }
+
+    fn read(ring: &Ring, selector: &str) -> Result<Vec<RawSeries>, SourceError> {
+        ring.read("ring", &check_selector(selector).unwrap(), Window { from: at(-1), to: at(1_000_000) })
+    }
+
+    fn ring(series: usize, samples: usize) -> Ring {
+        Ring::new(RingLimits { retention: Span::from_seconds(100), series, samples })
+    }
+
+    #[test]
+    fn time_only_goes_forward() {
+        let mut ring = ring(10, 100);
+        assert_eq!(ring.append(labels("a", 1), sample(10)), Appended::Kept);
+        assert_eq!(ring.append(labels("a", 1), sample(10)), Appended::Known);
+        assert_eq!(ring.append(labels("a", 1), Sample { at: at(10), value: 3.0 }), Appended::Disorder);
+        assert_eq!(ring.append(labels("a", 1), sample(9)), Appended::Disorder);
+        ring.end(&labels("a", 1), at(20));
+        ring.end(&labels("a", 1), at(30));
+        ring.end(&labels("b", 1), at(30));
+        let series = read(&ring, "a").unwrap();
+        assert_eq!((series.len(), series[0].samples.len()), (1, 2));
+        assert!(series[0].samples[1].is_stale());
+    }
+
+    #[test]
+    fn old_samples_go_and_empty_series_with_them() {
+        let mut ring = ring(10, 100);
+        ring.append(labels("a", 1), sample(10));
+        ring.append(labels("a", 2), sample(10));
+        ring.append(labels("a", 2), sample(60));
+        ring.prune(at(111));
+        assert_eq!((ring.len(), ring.samples), (1, 1));
+    }
+
+    #[test]
+    fn a_lost_series_is_an_error_for_its_metric_only_and_for_a_time() {
+        let mut ring = ring(2, 100);
+        ring.append(labels("a", 1), sample(10));
+        ring.append(labels("b", 1), sample(10));
+        assert_eq!(ring.append(labels("b", 2), sample(10)), Appended::Full);
+        assert_eq!(read(&ring, "a").unwrap().len(), 1);
+        for selector in ["b", "b{pod=\"1\"}", "{__name__=~\"a|b\"}", "{pod=\"1\"}"] {
+            assert!(matches!(read(&ring, selector), Err(SourceError::TooLarge { .. })), "{selector}");
+        }
+        ring.prune(at(111));
+        assert_eq!(read(&ring, "b").unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_flood_of_names_is_remembered_in_bounds() {
+        let mut ring = ring(1, 100);
+        ring.append(labels("a", 1), sample(10));
+        for index in 0..MOST_LOST + 10 {
+            ring.append(labels(&format!("m{index}"), 1), sample(10));
+        }
+        assert_eq!(ring.lost.len(), MOST_LOST + 1);
+        assert!(read(&ring, "a").is_err());
+    }
+
+    #[test]
+    fn too_many_samples_shorten_what_is_kept() {
+        let mut ring = ring(10, 50);
+        for second in 1..=90 {
+            ring.append(labels("a", 1), sample(second));
+            ring.append(labels("b", 1), sample(second));
+            ring.prune(at(second));
+            assert!(ring.samples <= 50);
+        }
+        let series = read(&ring, "a").unwrap();
+        assert_eq!(series[0].samples.last().unwrap().at, at(90));
+        assert!(series[0].samples.len() > 15);
+    }
+}
