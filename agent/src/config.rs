@@ -35,15 +35,15 @@ pub use types::{
 use report::{Finding, Findings};
 use rules::ids::{EnvironmentName, ServiceName};
 use rules::matrix::Matrix;
-use rules::ruleset::{RuleSet, shipped_matrix};
+use rules::ruleset::{RuleSet, SHIPPED_MATRICES, shipped_matrix};
 use semantic::Subject;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use tree::{Node, Place};
 
-/// Where settings come from.
-#[derive(Debug, Clone, Default)]
+/// Where settings come from. It cannot be printed: the environment holds secrets.
+#[derive(Clone, Default)]
 pub struct Inputs {
     /// Files, and directories of files, in order; the later one wins.
     pub paths: Vec<PathBuf>,
@@ -119,11 +119,22 @@ impl Config {
             settle::settle(&mut tree, &mut removed, &mut findings)
         });
         let Some(mut config) = config else {
+            if findings.list.is_empty() {
+                // An error without a word would look like a good configuration.
+                findings.add(Finding::new(tree.at, &[], "the configuration cannot be put together"));
+            }
             return Err(findings.report());
         };
         resolve::finish(&mut config, inputs);
-        let subject =
-            Subject { config: &config, tree: &tree, written: &written, removed: &removed, complete };
+        let matrices = config.all_matrices();
+        let subject = Subject {
+            config: &config,
+            matrices: &matrices,
+            tree: &tree,
+            written: &written,
+            removed: &removed,
+            complete,
+        };
         semantic::check(&subject, &mut findings);
         if !findings.list.is_empty() {
             return Err(findings.report());
@@ -151,6 +162,12 @@ impl Config {
             statistics: found.statistics.clone(),
             patience: found.patience.clone(),
         }
+    }
+
+    fn all_matrices(&self) -> BTreeMap<String, Matrix> {
+        let shipped =
+            SHIPPED_MATRICES.iter().filter_map(|one| Some((one.name.to_owned(), shipped_matrix(one.name)?)));
+        shipped.chain(self.matrices.clone()).collect()
     }
 
     /// A matrix by name: a configured one, or one that ships.

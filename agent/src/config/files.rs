@@ -92,7 +92,7 @@ pub(super) fn read(path: &Path, findings: &mut Findings) -> Option<Node> {
     found.into_iter().for_each(|finding| findings.add(finding));
     match parsed {
         Err(finding) => {
-            findings.add(finding);
+            findings.add(*finding);
             None
         }
         Ok(Node { value: Value::Map(map), at }) => Some(Node { value: Value::Map(map), at }),

@@ -35,7 +35,7 @@ pub(super) fn parse(
     text: &str,
     source: usize,
     findings: &mut Vec<Finding>,
-) -> Result<Node, Finding> {
+) -> Result<Node, Box<Finding>> {
     match format {
         Format::Yaml => yaml::parse(text, source, findings),
         Format::Json => json(text, source, findings),
@@ -43,13 +43,13 @@ pub(super) fn parse(
     }
 }
 
-fn json(text: &str, source: usize, findings: &mut Vec<Finding>) -> Result<Node, Finding> {
+fn json(text: &str, source: usize, findings: &mut Vec<Finding>) -> Result<Node, Box<Finding>> {
     let loose: serde_json::Value = serde_json::from_str(text).map_err(|error| {
         let place = Place { source, line: error.line(), column: error.column().max(1), width: 1 };
         let words = error.to_string();
         let words = words.split(" at line ").next().unwrap_or_default();
-        Finding::new(place, &[], format!("not JSON: {words}"))
-            .advice("check the commas, quotes and brackets here and before")
+        let finding = Finding::new(place, &[], format!("not JSON: {words}"));
+        Box::new(finding.advice("check the commas, quotes and brackets here and before"))
     })?;
     // A few texts are JSON and not YAML (surrogate pairs, tabs in odd places): then without places.
     let mut in_yaml = Vec::new();
@@ -60,18 +60,21 @@ fn json(text: &str, source: usize, findings: &mut Vec<Finding>) -> Result<Node, 
         }
         Err(_) => match Loose::serialize(&loose) {
             Ok(loose) => Ok(from_loose(&loose, source)),
-            Err(error) => Err(Finding::new(Place::whole(source), &[], format!("not usable JSON: {error}"))),
+            Err(error) => {
+                let text = format!("not usable JSON: {error}");
+                Err(Box::new(Finding::new(Place::whole(source), &[], text)))
+            }
         },
     }
 }
 
-fn toml(text: &str, source: usize) -> Result<Node, Finding> {
+fn toml(text: &str, source: usize) -> Result<Node, Box<Finding>> {
     let loose: Loose = Toml::from_str(text).map_err(|error| {
         let place = match error.span() {
             Some(span) => place_of(text, span.start, source),
             None => Place::whole(source),
         };
-        Finding::new(place, &[], format!("not TOML: {}", error.message().trim()))
+        Box::new(Finding::new(place, &[], format!("not TOML: {}", error.message().trim())))
     })?;
     Ok(from_loose(&loose, source))
 }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 /// The origin of every single value, by key path.
 pub(super) fn of(config: &Config, tree: &Node, findings: &Findings) -> BTreeMap<String, String> {
     let mut origins = BTreeMap::new();
-    // Types of this configuration are all maps, lists, texts and numbers; were one not, the list would be empty.
-    let values = serde_json::to_value(config).unwrap_or_default();
+    let values = serde_json::to_value(config)
+        .expect("all maps of a configuration have texts as keys, and all its paths were read from texts");
     walk(&values, &mut Path::new(), &mut |path| {
         let origin = match tree.at_path(path) {
             Some(node) => findings.origin_words(node.at),

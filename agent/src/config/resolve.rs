@@ -138,8 +138,15 @@ fn stricter<K: Ord + Clone>(own: &mut BTreeMap<K, AutonomyLevel>, default: &BTre
 /// directory of root, where the daemon will say that it may not write.
 fn state_directory(inputs: &Inputs) -> PathBuf {
     // The specification says that relative paths in it are to be ignored.
-    let absolute =
-        |name: &str| inputs.environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    // One that is not UTF-8 could not be shown, nor written into a file.
+    let absolute = |name: &str| {
+        inputs
+            .environment
+            .get(name)
+            .and_then(|path| path.to_str())
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let own = || absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
     match own().filter(|_| !inputs.root) {
         Some(base) => base.join("turnback"),

@@ -7,9 +7,10 @@ use super::report::{Finding, Findings};
 use super::tree::{Node, Path};
 use super::{Config, SignalSourcesConfig};
 use rules::action::{ActionSpec, SecretRef};
+use rules::matrix::Matrix;
 use rules::ruleset::SHIPPED_MATRICES;
 use rules::runbook::{Runbook, RunbookStep};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is checked.
 pub(super) struct Subject<'a> {
@@ -21,6 +22,8 @@ pub(super) struct Subject<'a> {
     pub written: &'a Node,
     /// The paths of the parts at fault.
     pub removed: &'a BTreeSet<Path>,
+    /// All matrices by name: those that ship, and the configured ones.
+    pub matrices: &'a BTreeMap<String, Matrix>,
     /// Whether all files could be read; if not, a name that is missing may stand in one of those.
     pub complete: bool,
 }
@@ -283,9 +286,9 @@ fn defaults(subject: &Subject<'_>, findings: &mut Findings) {
         &defaults.matrix,
         &names,
     );
-    let rows = names.iter().filter_map(|name| subject.config.matrix(name)).flat_map(|matrix| matrix.rows);
-    let mitigations: BTreeSet<String> = rows.flat_map(|row| row.first).map(|first| first.name).collect();
-    let mitigations: BTreeSet<&str> = mitigations.iter().map(String::as_str).collect();
+    let rows = subject.matrices.values().flat_map(|matrix| &matrix.rows);
+    let mitigations: BTreeSet<&str> =
+        rows.flat_map(|row| &row.first).map(|first| first.name.as_str()).collect();
     for name in defaults.patience.keys() {
         let what = ("mitigation", "a mitigation of a matrix");
         subject.unknown_name(findings, (&["defaults", "patience"], name), what, name, &mitigations);

@@ -1,6 +1,7 @@
 //! The configuration as people will write it: right, wrong in seventy ways, and damaged at random.
 
 mod broken;
+mod cases;
 mod example;
 mod hostile;
 mod layering;

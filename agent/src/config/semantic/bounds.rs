@@ -12,7 +12,7 @@ use rules::units::{Quantity, Unit};
 /// Adds the bounds of the service's matrix that do not fit its signals.
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings, name: &str, service: &Service) {
     let Some((matrix_name, matrix)) =
-        service.matrix.as_deref().and_then(|matrix| Some((matrix, subject.config.matrix(matrix)?)))
+        service.matrix.as_deref().and_then(|matrix| Some((matrix, subject.matrices.get(matrix)?)))
     else {
         return;
     };

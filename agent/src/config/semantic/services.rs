@@ -101,7 +101,7 @@ fn add_here<'f>(
 }
 
 fn patience(subject: &Subject<'_>, findings: &mut Findings, name: &str, service: &Service) {
-    let Some(matrix) = service.matrix.as_deref().and_then(|matrix| subject.config.matrix(matrix)) else {
+    let Some(matrix) = service.matrix.as_deref().and_then(|matrix| subject.matrices.get(matrix)) else {
         return;
     };
     let matrix_name = service.matrix.as_deref().unwrap_or_default();

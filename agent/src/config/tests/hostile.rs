@@ -57,6 +57,18 @@ fn many_mistakes_are_told_up_to_a_limit() {
 }
 
 #[test]
+fn many_services_are_read_soon() {
+    let signals = "{ errors: { source: p, measure: { proportion: { of: g, bad: { a: b } } } } }";
+    let services: String =
+        (0..3_000).map(|number| format!("  s{number}: {{ signals: {signals} }}\n")).collect();
+    let start = Instant::now();
+    let text = format!("signals: {{ probe: {{ p: {{ targets: ['http://h/'] }} }} }}\nservices:\n{services}");
+    let report = check_text("a.yaml", &text);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    assert!(report.is_good(), "{report}");
+}
+
+#[test]
 fn control_characters_do_not_reach_the_terminal() {
     for text in [
         "\"a\\e[31mb\": 1\n",
