@@ -281,12 +281,7 @@ impl Watch {
             }
             Entry::Measured { measurements } => self.take_measurements(measurements),
             Entry::Reported { report } => self.take_report(report),
-            Entry::Judged { verdict, row } => {
-                self.verdict = Some((*verdict, row.clone()));
-                if !matches!(verdict, Verdict::Degraded(_)) {
-                    self.recovered(at);
-                }
-            }
+            Entry::Judged { verdict, row } => self.judged(*verdict, row.clone(), at),
             Entry::IncidentOpened { severity, row, decide_by, act_by } => {
                 self.holds_told.clear();
                 if self.phase == Phase::HandedOver {
@@ -379,6 +374,19 @@ impl Watch {
         if let Some(incident) = self.incident.as_mut().filter(|incident| incident.acted.is_none()) {
             incident.recovered.get_or_insert(at);
         }
+    }
+
+    fn judged(&mut self, verdict: Verdict, row: Option<String>, at: Timestamp) {
+        if !matches!(verdict, Verdict::Degraded(_)) {
+            self.recovered(at);
+        }
+        // Of equally bad rows the one that decides may change with the evidence; the case file follows.
+        if let (Verdict::Degraded(severity), Some(row), Some(incident)) = (verdict, &row, &mut self.incident)
+            && incident.severity == severity
+        {
+            incident.row.clone_from(row);
+        }
+        self.verdict = Some((verdict, row));
     }
 
     fn take_measurements(&mut self, measurements: &[Measurement]) {

@@ -120,7 +120,7 @@ impl Watch {
         let (decide_by, act_by) =
             (rule.decide_within.unwrap_or(rule.act_within).after(now), rule.act_within.after(now));
         self.record(Entry::IncidentOpened { severity, row: row.to_owned(), decide_by, act_by }, now, out);
-        let text = report::why_text(self, now);
+        let text = report::undecided_text(self, now);
         self.notify(NoticeKind::Degraded, Some(severity), &format!("is degraded: {row}"), text, out);
     }
 
