@@ -4,6 +4,8 @@
 
 mod token;
 
+pub(crate) use token::read_or_make as read_or_make_token;
+
 use crate::api::{self, Access, Shared};
 use crate::clock;
 use crate::collector::Collector;

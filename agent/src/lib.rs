@@ -7,6 +7,7 @@ pub mod app;
 pub mod clock;
 pub mod collector;
 pub mod crash;
+pub mod demo;
 pub mod dispatcher;
 pub mod events;
 pub mod executor;
