@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 /// What the command is told.
 #[derive(Debug, Clone, clap::Args)]
+#[command(disable_version_flag = true)]
 pub struct Arguments {
     /// The deployment system's directory.
     #[arg(long)]

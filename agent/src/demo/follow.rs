@@ -87,7 +87,7 @@ impl<'a> Follower<'a> {
         }
         let last = now.since(self.answers.front().copied().unwrap_or_default());
         let share = |part: u64| 100.0 * part as f64 / last.all().max(1) as f64;
-        let users = format!("users: {:.1} % errors, {:.1} % unanswered", share(last.bad), share(last.none));
+        let users = format!("users: {:.1}% errors, {:.1}% lost", share(last.bad), share(last.none));
         let evidence = watch.and_then(|watch| watch.why.evidence()).unwrap_or_default();
         self.screen.live(&format!("{:5.1} s  {users}{evidence}", self.screen.seconds()));
     }
@@ -109,7 +109,7 @@ impl Why {
             return Some(format!(" | {}: {}", signal.name, signal.coverage));
         }
         let (worse, needed) = (odds(worse), odds(signal.worse_needed));
-        Some(format!(" | {} worse: {worse}, believed at {needed}", signal.name))
+        Some(format!(" | {} worse {worse} of {needed}", signal.name))
     }
 }
 

@@ -209,7 +209,7 @@ fn ask_for_approval(options: &Options, screen: &Screen, machine: &Machine, detai
         eprintln!("to approve: {command}");
     }
     screen.say(Tone::Warn, "demo", &format!("the plan waits {APPROVAL} for your word. In another terminal:"));
-    screen.text(Tone::Loud, &format!("\n{command}\n\n"));
+    screen.heading(&format!("  {command}\n"));
 }
 
 /// What can be seen from outside the agent.

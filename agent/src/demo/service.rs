@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 
 /// What the service is told on its command line.
 #[derive(Debug, Clone, clap::Args)]
+#[command(disable_version_flag = true)]
 pub struct Arguments {
     /// The port on 127.0.0.1.
     #[arg(long)]
