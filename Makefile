@@ -24,7 +24,7 @@ build: setup-build ## the program, for this computer
 	cargo build --locked -p agent --bin turnback
 
 test: setup-build setup-test ## every test, against real servers that the tests start themselves
-	cargo test --workspace --locked $(ARGS)
+	cargo test --workspace --locked --no-fail-fast $(ARGS) 2>&1 | deploy/check/count-tests.awk
 
 check: setup-build setup-check ## format, lints, documentation, dependencies
 	cargo fmt --all --check

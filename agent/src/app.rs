@@ -2,6 +2,7 @@
 //! everything. Every long-lived task has its parent here, and its death is noticed: when a vital one ends (dispatcher,
 //! API) the process ends; a source that fails is degraded operation, shown by `/readyz`.
 
+mod assemble;
 mod token;
 
 pub(crate) use token::read_or_make as read_or_make_token;
@@ -20,7 +21,7 @@ use crate::signals::probe::ProbeSource;
 use crate::signals::scrape::ScrapeSource;
 use crate::telemetry::Metrics;
 use anyhow::Context as _;
-use rules::fleet::Fleet;
+use rules::fleet::{Fleet, Freeze};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+
+pub use assemble::{Options, ledger_file, run, settings};
 
 /// The ledger's file in the state directory.
 pub const LEDGER_FILE: &str = "ledger.db";
@@ -59,6 +62,8 @@ pub struct Settings {
     pub notifiers: (Notifiers, Delivery),
     /// The rules of each service.
     pub rules: Rules,
+    /// Freezes of the configuration.
+    pub freezes: Vec<Freeze>,
     /// Resolves secrets of actions.
     pub secrets: Arc<Secrets>,
 }
@@ -114,6 +119,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let parts = Parts {
         ledger: ledger.clone(),
         rules: settings.rules,
+        freezes: settings.freezes,
         collector: collector.clone(),
         executor,
         notifiers,

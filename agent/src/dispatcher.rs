@@ -29,7 +29,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::notify::Notifiers;
 use jiff::Timestamp;
 use rules::action::StepOutcome;
-use rules::fleet::{Fleet, Situation};
+use rules::fleet::{Fleet, Freeze, Situation};
 use rules::ids::{EnvironmentName, PlanId, ServiceName, SourceName, WatchId};
 use rules::ruleset::RuleSet;
 use rules::watch::{BrokenLedger, Input, Watch};
@@ -127,6 +127,8 @@ pub struct Parts {
     pub ledger: Ledger,
     /// The rules of a service.
     pub rules: Rules,
+    /// Freezes of the configuration: in force as long as they stand there, and not written down.
+    pub freezes: Vec<Freeze>,
     /// Who measures.
     pub collector: Collector,
     /// Who acts.

@@ -22,13 +22,15 @@ use crate::stats::{
 use crate::units::Span;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of all signals since `since`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// When the observation began.
     pub since: Timestamp,
+    /// When the processes that are observed began: they are cold for a while.
+    pub started: Timestamp,
     /// By signal.
     pub signals: BTreeMap<SignalName, SignalEvidence>,
 }
@@ -117,10 +119,11 @@ impl Evidence {
             };
             (name.clone(), evidence)
         };
-        Self { since, signals: signals.iter().map(evidence).collect() }
+        Self { since, started: since, signals: signals.iter().map(evidence).collect() }
     }
 
-    /// The same signals and baselines, nothing seen since `since`: how verification starts.
+    /// The same signals and baselines, nothing seen since `since`, of the same processes: how it is tried whether a
+    /// mitigation helps. Verification sets `started` too, since a rollback starts processes anew.
     pub fn restarted(&self, settings: &WatchSettings, statistics: &Statistics, since: Timestamp) -> Self {
         let mut fresh = self.clone();
         fresh.since = since;
@@ -151,15 +154,41 @@ impl Evidence {
         statistics: &Statistics,
     ) {
         for (name, evidence) in &mut self.signals {
+            // A past that changes while it is compared with would be a threshold chosen after looking: the first stands.
+            if evidence.baseline != BaselineState::Waiting {
+                continue;
+            }
             let windows = windows.get(name).map_or(&[][..], Vec::as_slice);
             evidence.baseline = baseline::learn(&evidence.signal, windows, statistics);
             evidence.arm(settings, statistics);
+            // A bound that was looked at before its baseline had come gets another chance.
+            evidence.bounds.iter_mut().for_each(BoundTest::retry);
         }
     }
 
-    /// Takes one measurement in. A hole changes no test.
+    /// Whether the past of some signal has been asked for and has not come yet.
+    pub fn awaits_baseline(&self) -> bool {
+        self.signals.values().any(|evidence| evidence.baseline == BaselineState::Waiting)
+    }
+
+    /// Whether all of these signals have data again.
+    pub fn sees(&self, names: &BTreeSet<SignalName>) -> bool {
+        names.iter().all(|name| self.signals.get(name).is_none_or(|evidence| evidence.hole.is_none()))
+    }
+
+    /// Counts the silence of signals that have never reported from `since` on: what happened before somebody began to
+    /// look is no hole.
+    pub(crate) fn silent_since(&mut self, since: Timestamp) {
+        for evidence in self.signals.values_mut().filter(|evidence| evidence.newest.is_none()) {
+            if let Some((began, _)) = &mut evidence.hole {
+                *began = since.max(*began);
+            }
+        }
+    }
+
+    /// Takes one measurement in. A hole changes no test, and neither does a window that was counted before.
     pub fn take(&mut self, measurement: &Measurement, settings: &WatchSettings, statistics: &Statistics) {
-        let began = self.since;
+        let began = self.started;
         if let Some(evidence) = self.signals.get_mut(&measurement.signal) {
             evidence.take(measurement, began, settings, statistics);
         }
@@ -179,16 +208,55 @@ impl Evidence {
 
     /// Is every critical signal shown to be no worse, and no signal suspicious?
     pub fn shown_healthy(&self, statistics: &Statistics) -> bool {
-        // Suspicion: five to one in favour of "worse" is enough to hold a pass back, though not to accuse.
-        let suspicion = 5.0_f64.ln();
-        let mut critical = 0;
-        let passed = self.signals.values().all(|evidence| {
-            let suspicious = evidence.worse.as_ref().is_some_and(|test| test.log_e() > suspicion);
-            let required = evidence.signal.role == Role::Critical;
-            critical += u32::from(required);
-            !suspicious && (!required || evidence.hole.is_none() && evidence.shown_no_worse(statistics.beta))
-        });
-        passed && critical > 0
+        let needed = -statistics.beta.ln();
+        self.passes(|evidence| {
+            evidence.hole.is_none()
+                && evidence.pass(statistics.beta).is_some_and(|(log_e, _)| log_e >= needed)
+        })
+    }
+
+    /// The same, and each of `hurt` is shown to be well too: what was found in the latency is not over because there
+    /// are no errors.
+    pub fn shown_cured(&self, hurt: &BTreeSet<SignalName>, statistics: &Statistics) -> bool {
+        let cured = |name: &SignalName| {
+            let Some(evidence) = self.signals.get(name).filter(|evidence| evidence.hole.is_none()) else {
+                return false;
+            };
+            match evidence.pass(statistics.beta) {
+                Some((log_e, needed)) => log_e >= needed,
+                // A gauge has no test of its own for "well": then it must be shown to be within every bound.
+                None => evidence
+                    .bounds
+                    .iter()
+                    .all(|test| evidence.finding(test.bound, statistics).truth == Truth::Fails),
+            }
+        };
+        self.shown_healthy(statistics) && hurt.iter().all(cured)
+    }
+
+    /// Does any signal look bad, though perhaps not enough to accuse it?
+    pub fn is_suspicious(&self) -> bool {
+        self.signals.values().any(|evidence| {
+            let tests = evidence.worse.iter().map(ProportionTest::log_e);
+            tests.chain(evidence.bounds.iter().filter_map(BoundTest::log_e)).any(|log_e| log_e > suspicion())
+        })
+    }
+
+    /// Does what was shown still stand? A short hole or a few bad requests do not take a pass back at once, or it would
+    /// come and go at every look; suspicion, or half of the evidence lost, does.
+    pub fn stays_healthy(&self, statistics: &Statistics) -> bool {
+        let needed = -statistics.beta.ln() / 2.0;
+        self.passes(|evidence| evidence.pass(statistics.beta).is_some_and(|(log_e, _)| log_e >= needed))
+    }
+
+    fn passes(&self, passed: impl Fn(&SignalEvidence) -> bool) -> bool {
+        let suspicious = |evidence: &SignalEvidence| {
+            evidence.worse.as_ref().is_some_and(|test| test.log_e() > suspicion())
+        };
+        let required = |evidence: &&SignalEvidence| evidence.signal.role == Role::Critical;
+        self.signals.values().any(|evidence| required(&evidence))
+            && !self.signals.values().any(suspicious)
+            && self.signals.values().filter(required).all(passed)
     }
 
     /// Trials of the critical proportion signals: the requests that the verdict rests on.
@@ -268,11 +336,17 @@ impl SignalEvidence {
         settings: &WatchSettings,
         statistics: &Statistics,
     ) {
-        let (reading, newest) = match &measurement.observation {
-            Observation::Seen { reading, newest } => (reading, *newest),
-            hole => {
+        // The answer to a look that was overtaken: a part of it was counted before, or belongs to the time before this
+        // evidence began (the last errors of a release that has just been turned back).
+        if measurement.from < self.measured_until || measurement.to <= measurement.from {
+            return;
+        }
+        let unusable = measurement.observation.reading().and_then(Reading::problem);
+        let (reading, newest) = match (&measurement.observation, unusable) {
+            (Observation::Seen { reading, newest }, None) => (reading, *newest),
+            (observation, unusable) => {
                 let since = self.hole.as_ref().map_or(measurement.from, |(since, _)| *since);
-                self.hole = Some((since, hole.hole().unwrap_or_default()));
+                self.hole = Some((since, unusable.or(observation.hole()).unwrap_or_default()));
                 return;
             }
         };
@@ -282,11 +356,11 @@ impl SignalEvidence {
         self.hole = None;
         // Caches are cold and code is not compiled yet: a young process is slow, and that is not the release's fault.
         let warming = matches!(self.signal.measure, Measure::Latency { .. })
-            && measurement.to < settings.warm_up.after(began);
+            && measurement.from < settings.warm_up.after(began);
         if warming {
             return;
         }
-        self.windows += 1;
+        self.windows += u32::from(!reading.is_empty());
         if let Some((bad, total)) = self.own_cut().and_then(|cut| cut.trial(reading)) {
             self.bad += bad;
             self.total += total;
@@ -309,17 +383,23 @@ impl SignalEvidence {
         }
     }
 
-    fn shown_no_worse(&self, beta: f64) -> bool {
-        let evidence: Vec<f64> = self.better.iter().map(ProportionTest::log_e).collect();
-        let weights = vec![1.0; evidence.len()];
-        average(&evidence, &weights).is_ok_and(|log_e| log_e >= -beta.ln())
-    }
-
     /// Evidence for "no worse", in natural-log units, and how much is needed; for people.
     pub fn pass(&self, beta: f64) -> Option<(f64, f64)> {
         let evidence: Vec<f64> = self.better.iter().map(ProportionTest::log_e).collect();
         let weights = vec![1.0; evidence.len()];
         average(&evidence, &weights).ok().map(|log_e| (log_e, -beta.ln()))
+    }
+
+    /// Whether the past was itself beyond a fixed bound of the matrix: what ran then is no proof of anything.
+    pub fn was_beyond_a_bound(&self) -> bool {
+        let Some(before) = self.baseline.known().filter(|before| before.cut == Cut::Direct) else {
+            return false;
+        };
+        self.bounds.iter().any(|test| match (&self.signal.measure, test.bound) {
+            (Measure::Proportion { .. }, Bound::Above(share)) => before.share.mean > share.value,
+            (Measure::Availability { .. }, Bound::Below(share)) => before.share.mean > 1.0 - share.value,
+            _ => false,
+        })
     }
 
     /// Evidence for "worse than before", in natural-log units.
@@ -392,7 +472,9 @@ impl SignalEvidence {
         finding.log_e = Some(test.log_e());
         if self.total > 0.0 {
             finding.now = Some(self.bad / self.total);
-            finding.interval = bernoulli_confidence_sequence(self.bad, self.total, alpha).ok();
+            let cluster = test.parameters().cluster;
+            finding.interval =
+                bernoulli_confidence_sequence(self.bad / cluster, self.total / cluster, alpha).ok();
         }
         finding.truth = match finding.interval {
             _ if test.rejects(alpha).unwrap_or(false) => Truth::Holds,
@@ -400,6 +482,11 @@ impl SignalEvidence {
             _ => Truth::Unknown,
         };
     }
+}
+
+/// Suspicion: five to one in favour of "worse" is enough to hold a pass back, though not to accuse.
+fn suspicion() -> f64 {
+    5.0_f64.ln()
 }
 
 /// At most this share of samples may be "down" in a healthy service: one failed probe of five is noise or a restart.

@@ -3,7 +3,7 @@
 //! Intent is written before an effect, the outcome after it; what stands here is never ahead of what was written. An
 //! illegal transition is an error, not a surprise later.
 
-use crate::action::{FailureKind, StepOutcome, Undo};
+use crate::action::{EffectClass, FailureKind, StepOutcome, Undo};
 use crate::plan::{RollbackPlan, Step};
 use crate::units::Span;
 use jiff::Timestamp;
@@ -111,6 +111,10 @@ pub struct Execution {
     unwinding: Option<String>,
     /// What the last outcome said, for people.
     pub last_words: String,
+    /// Whether the last attempt never began, because a guard stood in the way.
+    pub held: bool,
+    /// By step: whether an attempt whose outcome nobody knows may have left its effect.
+    maybe_there: Vec<bool>,
 }
 
 /// Attempts at one step, those cut short by a crash included: a step that takes the agent down three times is stuck.
@@ -125,7 +129,17 @@ impl Execution {
     /// Nothing done yet.
     pub fn new(plan: RollbackPlan, by_person: bool, began: Timestamp) -> Self {
         let states = vec![StepState::Pending; plan.steps.len()];
-        Self { plan, began, by_person, states, unwinding: None, last_words: String::new() }
+        let maybe_there = vec![false; states.len()];
+        Self {
+            plan,
+            began,
+            by_person,
+            states,
+            unwinding: None,
+            last_words: String::new(),
+            held: false,
+            maybe_there,
+        }
     }
 
     /// Where each step stands.
@@ -159,15 +173,10 @@ impl Execution {
         direction: Direction,
         attempt: u32,
     ) -> Result<(), IllegalTransition> {
-        let legal = match (self.states.get(step), direction) {
-            (Some(StepState::Pending), Direction::Apply) | (Some(StepState::Done), Direction::Undo) => {
-                attempt == 1
-            }
-            (Some(StepState::Again { direction: due, attempts, .. }), _) => {
-                *due == direction && attempt == attempts + 1
-            }
-            _ => false,
-        };
+        // What would come next if no pause had to be kept: one step at a time, in this order, back only when it failed.
+        let next = self.next(Timestamp::MAX);
+        let legal = matches!(next, Next::Run { step: due, direction: way, attempt: number, .. }
+            if (due, way, number) == (step, direction, attempt));
         if !legal {
             return Err(self.illegal(step, "be begun"));
         }
@@ -188,12 +197,16 @@ impl Execution {
         let class = self.plan.steps[step].class;
         let name = self.plan.steps[step].name.clone();
         let may_repeat = class.may_repeat() || direction == Direction::Undo;
+        let maybe_there = self.maybe_there[step];
         let again = |unknown| StepState::Again {
             direction,
             attempts: attempt,
             not_before: pause_before(attempt).after(at),
             unknown,
         };
+        // A later attempt that certainly failed says nothing about an earlier one nobody knows of, unless the executor
+        // looked for its effect first.
+        let looked = matches!(class, EffectClass::CompareAndSet | EffectClass::Lookup);
         let (state, words) = match outcome {
             StepOutcome::Done { changed, .. } => {
                 let state = if direction == Direction::Apply { StepState::Done } else { StepState::Undone };
@@ -201,14 +214,21 @@ impl Execution {
                 (state, words.to_owned())
             }
             // It never began: the attempt does not count.
-            StepOutcome::NotBegun { reason } => (not_begun(direction, attempt, at), reason.clone()),
+            StepOutcome::NotBegun { reason } => {
+                (not_begun(direction, attempt, at, maybe_there), reason.clone())
+            }
             StepOutcome::Failed { kind: FailureKind::Retryable, reason, .. }
                 if may_repeat && attempt < MOST_ATTEMPTS =>
             {
-                (again(false), reason.clone())
+                (again(maybe_there && !looked), reason.clone())
             }
             StepOutcome::Failed { reason, .. } if direction == Direction::Undo => {
                 (StepState::Stuck(format!("{name} could not be undone: {reason}")), reason.clone())
+            }
+            StepOutcome::Failed { reason, .. } if maybe_there && !looked => {
+                let why =
+                    format!("an earlier attempt at {name} may have worked, the last one failed: {reason}");
+                (StepState::Stuck(why), reason.clone())
             }
             StepOutcome::Failed { reason, .. } => (StepState::Failed, reason.clone()),
             StepOutcome::Unknown { reason, .. } if may_repeat && attempt < MOST_ATTEMPTS => {
@@ -221,6 +241,12 @@ impl Execution {
         if state == StepState::Failed {
             self.unwinding = Some(format!("{name} failed: {words}"));
         }
+        self.maybe_there[step] = match &state {
+            StepState::Again { unknown, .. } => *unknown,
+            StepState::Done | StepState::Undone | StepState::Failed => false,
+            StepState::Pending | StepState::InFlight { .. } | StepState::Stuck(_) => maybe_there,
+        };
+        self.held = matches!(outcome, StepOutcome::NotBegun { .. });
         self.last_words = words;
         self.states[step] = state;
         Ok(())
@@ -278,8 +304,14 @@ impl Execution {
 
     /// The end of a plan that must not go on: at the boundary where it stands.
     pub fn stopped_here(&self, why: &str) -> ExecutionEnd {
-        let touched = self.states.iter().any(|state| {
-            *state != StepState::Pending && *state != StepState::Undone && *state != StepState::Failed
+        let touched = self.states.iter().any(|state| match state {
+            StepState::Pending | StepState::Undone | StepState::Failed => false,
+            // Held back before it began, or certainly failed so far: nothing is there.
+            StepState::Again { direction: Direction::Apply, unknown, .. } => *unknown,
+            StepState::Again { direction: Direction::Undo, .. }
+            | StepState::InFlight { .. }
+            | StepState::Done
+            | StepState::Stuck(_) => true,
         });
         if touched { ExecutionEnd::Stuck(why.to_owned()) } else { ExecutionEnd::Unwound(why.to_owned()) }
     }
@@ -288,13 +320,7 @@ impl Execution {
 /// How long to wait before a step that a guard held back is asked for again.
 const HELD_PAUSE: Span = Span::from_seconds(2);
 
-fn not_begun(direction: Direction, attempt: u32, at: Timestamp) -> StepState {
-    // `attempt - 1`: the next attempt carries the same number, since this one was none. Whether an earlier one may have
-    // worked is not lost: only an unknown outcome leads to a further attempt of a step, and it stays unknown.
-    StepState::Again {
-        direction,
-        attempts: attempt - 1,
-        not_before: HELD_PAUSE.after(at),
-        unknown: attempt > 1,
-    }
+fn not_begun(direction: Direction, attempt: u32, at: Timestamp, unknown: bool) -> StepState {
+    // `attempt - 1`: the next attempt carries the same number, since this one was none.
+    StepState::Again { direction, attempts: attempt - 1, not_before: HELD_PAUSE.after(at), unknown }
 }

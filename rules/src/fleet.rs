@@ -140,6 +140,8 @@ struct ServiceState {
     current: Option<(Deployment, WatchId)>,
     /// What is believed to run: the deployed release, or the one returned to since.
     running: Option<Release>,
+    /// Since when it is believed to run.
+    running_since: Option<Timestamp>,
     known_good: Vec<KnownGood>,
     turned_back: Vec<(Version, Timestamp)>,
     active: Option<PlanId>,
@@ -181,9 +183,11 @@ pub struct Situation {
     pub current: Option<WatchId>,
     /// What ran before a deployment, as far as the fleet knows.
     pub running: Option<Release>,
+    /// Since when that has been running, as far as the fleet knows.
+    pub running_since: Option<Timestamp>,
     /// Releases that ran well here, the newest proof last.
     pub known_good: Vec<KnownGood>,
-    /// Releases that were turned back here.
+    /// Releases that were turned back here and have not been shown to be well since.
     pub turned_back: Vec<Version>,
     /// Sources of this service's signals that have not answered since the agent started.
     pub silent_sources: Vec<String>,
@@ -191,6 +195,8 @@ pub struct Situation {
 
 /// Proofs and turned-back versions kept per service: enough for a person to choose from.
 const MOST_REMEMBERED: usize = 20;
+/// Freezes kept: more than one a day for two years. Forgetting one loosens a guard, so this is generous.
+const MOST_FREEZES: usize = 1_000;
 const DAY: Span = Span::from_minutes(24 * 60);
 
 fn key(service: &ServiceName, environment: &EnvironmentName) -> String {
@@ -211,7 +217,11 @@ impl Fleet {
         match entry {
             FleetEntry::Deployed { deployment, watch } => {
                 let state = self.service(&deployment.service, &deployment.environment);
-                state.running = Some(deployment.release.clone());
+                // The same release once more (a restart, a new configuration) has been running all along.
+                if state.running.as_ref() != Some(&deployment.release) {
+                    state.running = Some(deployment.release.clone());
+                    state.running_since = Some(deployment.at);
+                }
                 state.current = Some((deployment.clone(), watch.clone()));
             }
             FleetEntry::ProvedGood { service, environment, known } => {
@@ -227,13 +237,16 @@ impl Fleet {
                 self.rollbacks.retain(|(_, when)| Span::between(*when, *at) < DAY);
                 self.rollbacks.push((name, *at));
             }
-            FleetEntry::RollbackEnded { service, environment, plan, running, .. } => {
+            FleetEntry::RollbackEnded { service, environment, plan, running, at } => {
                 let state = self.service(service, environment);
                 if state.active.as_ref() == Some(plan) {
                     state.active = None;
                 }
-                if let Some(running) = running {
+                if let Some(running) = running
+                    && state.running.as_ref() != Some(running)
+                {
                     state.running = Some(running.clone());
+                    state.running_since = Some(*at);
                 }
             }
             FleetEntry::AutoSuspended { reason, .. } => self.auto_suspended = Some(reason.clone()),
@@ -242,11 +255,23 @@ impl Fleet {
                 self.stopped = None;
                 self.auto_suspended = None;
             }
-            FleetEntry::Frozen(freeze) => {
-                self.freezes.retain(|older| older.until.is_none_or(|until| until > freeze.from));
-                remember(&mut self.freezes, freeze.clone());
-            }
+            FleetEntry::Frozen(freeze) => self.freeze(freeze),
             FleetEntry::Unfrozen { service, .. } => self.freezes.retain(|freeze| freeze.service != *service),
+        }
+    }
+
+    /// A freeze may lie in the future, so that it says nothing about whether an older one is over. Only what the new
+    /// one covers wholly is dropped; when there are far too many, those that end first.
+    fn freeze(&mut self, freeze: &Freeze) {
+        let end = |freeze: &Freeze| freeze.until.unwrap_or(Timestamp::MAX);
+        self.freezes.retain(|older| {
+            older.service != freeze.service || older.from < freeze.from || end(older) > end(freeze)
+        });
+        self.freezes.push(freeze.clone());
+        if self.freezes.len() > MOST_FREEZES
+            && let Some(first) = (0..self.freezes.len()).min_by_key(|place| end(&self.freezes[*place]))
+        {
+            self.freezes.remove(first);
         }
     }
 
@@ -266,6 +291,11 @@ impl Fleet {
         let within = |span: Span| self.rollbacks.iter().filter(move |(_, at)| Span::between(*at, now) < span);
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let others = self.services.iter().filter(|(other, state)| **other != name && state.active.is_some());
+        let well_since = |version: &Version, at: Timestamp| {
+            state.known_good.iter().any(|known| known.release.version == *version && known.at > at)
+        };
+        let bad = state.turned_back.iter().filter(|(version, at)| !well_since(version, *at));
+        let turned_back = bad.map(|(version, _)| version.clone()).collect();
         Situation {
             stopped: self.stopped.clone(),
             frozen: self.frozen(service, now),
@@ -278,8 +308,9 @@ impl Fleet {
             rollbacks_today: count(within(DAY).count()),
             current: state.current.map(|(_, watch)| watch),
             running: state.running,
+            running_since: state.running_since,
             known_good: state.known_good,
-            turned_back: state.turned_back.into_iter().map(|(version, _)| version).collect(),
+            turned_back,
             silent_sources: Vec::new(),
         }
     }

@@ -84,6 +84,14 @@ pub struct Hold {
     pub words: String,
 }
 
+impl Hold {
+    /// Whether people are told when this stands against acting. That too little was seen so far is no news: it passes
+    /// with the next looks, and if it does not, the clocks run out loudly.
+    pub fn is_told(&self) -> bool {
+        self.weight == Weight::Blocks && self.reason != HoldReason::TooLittleEvidence
+    }
+}
+
 /// Everything the guards look at.
 pub struct View<'a> {
     /// The rules of the service.

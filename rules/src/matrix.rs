@@ -207,6 +207,17 @@ impl Condition {
         }
     }
 
+    /// Whether somebody's report of this name is asked for anywhere in this condition.
+    pub fn mentions(&self, report: &str) -> bool {
+        match self {
+            Condition::All(conditions) | Condition::Any(conditions) => {
+                conditions.iter().any(|inner| inner.mentions(report))
+            }
+            Condition::Signal(_) => false,
+            Condition::Reported(what) => what == report,
+        }
+    }
+
     /// All bounds on signals in this condition.
     pub fn signal_conditions(&self) -> Vec<&SignalCondition> {
         match self {

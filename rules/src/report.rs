@@ -22,6 +22,11 @@ pub(crate) fn why_text(watch: &Watch, now: Timestamp) -> String {
     why_card(watch, now).to_string()
 }
 
+/// The same before it is decided what to do: the decision before is no longer the one.
+pub(crate) fn undecided_text(watch: &Watch, now: Timestamp) -> String {
+    WhyCard { decision: None, holds: Vec::new(), ..why_card(watch, now) }.to_string()
+}
+
 /// The plan, for messages: what, why, how to say yes.
 pub(crate) fn plan_text(watch: &Watch, now: Timestamp) -> String {
     let Some((plan, digest)) = &watch.plan else { return why_text(watch, now) };
@@ -91,7 +96,7 @@ pub(crate) fn recovery_text(watch: &Watch, now: Timestamp) -> String {
 }
 
 /// A page: a person is needed.
-pub(crate) fn needs_person(watch: &Watch, why: &str) -> Effect {
+pub fn needs_person(watch: &Watch, why: &str) -> Effect {
     let mut text = format!("{why}\n");
     if let Some(execution) = &watch.execution {
         text.push_str(&format!("Plan {}:\n", execution.plan.id));

@@ -136,6 +136,40 @@ pub enum Reading {
     },
 }
 
+impl Reading {
+    /// Why these numbers cannot be used, in words; `None` if they can. Whatever passes here cannot poison a running test.
+    pub fn problem(&self) -> Option<String> {
+        match self {
+            Reading::Counts { bad, total } => {
+                let good = bad.is_finite() && total.is_finite() && *bad >= 0.0 && bad <= total;
+                (!good).then(|| format!("{bad} bad of {total} is no count of trials"))
+            }
+            Reading::Buckets { bounds, counts } => {
+                let finite = |values: &[f64]| values.iter().all(|value| value.is_finite());
+                if counts.len() != bounds.len() + 1 {
+                    Some(format!("{} bounds need one bucket more, not {}", bounds.len(), counts.len()))
+                } else if !finite(bounds) || !bounds.is_sorted_by(|low, high| low < high) {
+                    Some("the bounds of the buckets do not rise".into())
+                } else if !finite(counts) || counts.iter().any(|count| *count < 0.0) {
+                    Some("a bucket holds a number that is no count".into())
+                } else {
+                    None
+                }
+            }
+            Reading::Level { value } => (!value.is_finite()).then(|| format!("{value} is no level")),
+        }
+    }
+
+    /// Whether there was anything to count. A window without traffic is neither good nor bad.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Reading::Counts { total, .. } => *total <= 0.0,
+            Reading::Buckets { counts, .. } => counts.iter().sum::<f64>() <= 0.0,
+            Reading::Level { .. } => false,
+        }
+    }
+}
+
 /// What came of asking for one signal over one window. Absence is a value here: it is never a zero.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -200,4 +234,16 @@ pub struct Measurement {
     pub to: Timestamp,
     /// What was seen.
     pub observation: Observation,
+}
+
+impl Measurement {
+    /// The same measurement, with numbers that cannot be used turned into a failure that says so. Everything that is
+    /// written down goes through here: a NaN in the ledger could not even be read back.
+    pub fn checked(self) -> Self {
+        let problem = self.observation.reading().and_then(Reading::problem);
+        match problem {
+            Some(problem) => Self { observation: Observation::Failed { reason: problem }, ..self },
+            None => self,
+        }
+    }
 }

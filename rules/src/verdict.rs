@@ -7,7 +7,7 @@ use crate::ruleset::RuleSet;
 use crate::units::Span;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The judgement of a deployment.
@@ -38,10 +38,12 @@ impl fmt::Display for Verdict {
 /// What somebody reports about the service, and since when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FiringReport {
-    /// When it began, by the reporter's clock.
+    /// When it began, by the reporter's clock; of several reporters the last.
     pub since: Timestamp,
     /// The reporter's words.
     pub summary: String,
+    /// Who reports it, as `source/id`: it is over when all of them say so.
+    pub by: BTreeSet<String>,
 }
 
 /// A verdict with everything it rests on.
@@ -59,6 +61,16 @@ pub struct Judgement {
     pub blind: Vec<(SignalName, String)>,
     /// When this was judged.
     pub at: Timestamp,
+}
+
+impl Judgement {
+    /// The signals that make the row hold, and whether somebody's report does.
+    pub fn decisive(&self, row: &str) -> (BTreeSet<SignalName>, bool) {
+        let Some(row) = self.rows.iter().find(|found| found.row == row) else { return Default::default() };
+        let holding = row.findings.iter().filter(|finding| finding.truth == Truth::Holds);
+        let signals = holding.map(|finding| finding.signal.clone()).collect();
+        (signals, row.reports.iter().any(|(_, truth)| *truth == Truth::Holds))
+    }
 }
 
 /// News of a report may be a little older than the deployment's own time by the clocks of two machines.

@@ -9,219 +9,30 @@
 
 mod act;
 mod entry;
+mod line;
 mod look;
+mod speech;
+mod target;
 mod verify;
 
 pub use entry::{BrokenLedger, Entry, Outcome, VerificationResult};
+pub use speech::{Effect, Input, Notice, NoticeKind, Permit};
 
-use crate::action::StepOutcome;
 use crate::decision::{AutonomyLevel, Decision};
-use crate::deployment::{DeployEvent, Deployment, Report};
+use crate::deployment::{DeployEvent, Deployment};
 use crate::evidence::Evidence;
-use crate::execution::{Direction, Execution};
-use crate::fleet::{FleetEntry, KnownGood, Situation};
-use crate::guard::Hold;
-use crate::ids::{EnvironmentName, PlanDigest, PlanId, ServiceName, SignalName, Version, WatchId};
+use crate::execution::{Execution, ExecutionEnd};
+use crate::fleet::{FleetEntry, Situation};
+use crate::guard::{Hold, HoldReason};
+use crate::ids::{PlanDigest, SignalName, WatchId};
 use crate::matrix::Severity;
-use crate::plan::{RollbackPlan, Step};
+use crate::plan::RollbackPlan;
 use crate::ruleset::RuleSet;
 use crate::signal::Measurement;
-use crate::units::Span;
 use crate::verdict::{FiringReport, Judgement, Verdict};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Everything the world can say to a watch.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Input {
-    /// It was just opened.
-    Deployed,
-    /// The agent started again and restored the watch from the ledger.
-    Restarted,
-    /// The past of the signals, oldest window first.
-    Baseline(BTreeMap<SignalName, Vec<Measurement>>),
-    /// What came of a look.
-    Samples(Vec<Measurement>),
-    /// An alert, a test result, an incident.
-    Reported(Report),
-    /// A newer deployment of the same service.
-    Superseded(WatchId),
-    /// A person approves the plan with this digest.
-    Approved {
-        /// Who.
-        by: String,
-        /// The digest they saw.
-        digest: PlanDigest,
-    },
-    /// A person refuses the plan.
-    Refused {
-        /// Who.
-        by: String,
-        /// The digest they saw.
-        digest: PlanDigest,
-        /// Why.
-        reason: String,
-    },
-    /// A person wants the service turned back.
-    RollbackAsked {
-        /// Who.
-        by: String,
-        /// To this release; to the best known one if not said.
-        to: Option<Version>,
-    },
-    /// An attempt at a step ended.
-    StepEnded {
-        /// The plan.
-        plan: PlanId,
-        /// Index of the step.
-        step: usize,
-        /// The attempt.
-        attempt: u32,
-        /// What came of it.
-        outcome: StepOutcome,
-    },
-    /// Time has passed.
-    Tick,
-}
-
-/// What the watch wants done, in this order.
-#[derive(Debug, Clone, PartialEq)]
-#[must_use]
-pub enum Effect {
-    /// Make this durable before anything else.
-    Record {
-        /// What happened.
-        entry: Entry,
-        /// What it means for the fleet; durable together with the entry.
-        fleet: Vec<FleetEntry>,
-    },
-    /// Measure the past: windows of this length from `from` to `to`, for every signal.
-    MeasureBaseline {
-        /// Beginning.
-        from: Timestamp,
-        /// End.
-        to: Timestamp,
-        /// Length of a window.
-        window: Span,
-    },
-    /// Measure now: for each signal from the end of its last window on.
-    Measure {
-        /// Signal, and where its window begins.
-        since: Vec<(SignalName, Timestamp)>,
-    },
-    /// Attempt a step; guards are asked again right before the effect.
-    RunStep(Box<Permit>),
-    /// Tell people.
-    Notify(Notice),
-    /// The answer to whoever asked for something.
-    Answer(Result<String, String>),
-    /// Send a `Tick` at this time, instead of any earlier wish.
-    WakeAt(Timestamp),
-    /// It is over.
-    Close,
-}
-
-/// Leave to attempt one step once.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Permit {
-    /// The watch.
-    pub watch: WatchId,
-    /// The service.
-    pub service: ServiceName,
-    /// The environment.
-    pub environment: EnvironmentName,
-    /// The plan.
-    pub plan: PlanId,
-    /// Index of the step.
-    pub index: usize,
-    /// The step.
-    pub step: Step,
-    /// Doing or undoing.
-    pub direction: Direction,
-    /// From 1.
-    pub attempt: u32,
-    /// Whether an earlier attempt may have worked.
-    pub unknown: bool,
-    /// When the plan began.
-    pub began: Timestamp,
-    /// How long it may take.
-    pub limit: Span,
-    /// Whether a person's word is behind it.
-    pub by_person: bool,
-}
-
-/// Something for people. The words are made by [`crate::report`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
-    /// What kind of news.
-    pub kind: NoticeKind,
-    /// How bad.
-    pub severity: Option<Severity>,
-    /// One line.
-    pub title: String,
-    /// The rest.
-    pub text: String,
-}
-
-/// What kind of news.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NoticeKind {
-    /// The telemetry is broken.
-    Blind,
-    /// The telemetry is back.
-    SightBack,
-    /// A release is hurting.
-    Degraded,
-    /// Nothing is done, and this is what would have been done.
-    WouldRollBack,
-    /// Try this first.
-    Mitigation,
-    /// A plan for a person to carry out.
-    Recommended,
-    /// A plan waits for a person's word.
-    ApprovalNeeded,
-    /// A clock runs out.
-    Escalation,
-    /// A guard holds the agent back.
-    Held,
-    /// No plan can be drawn up.
-    CannotPlan,
-    /// A plan is being carried out.
-    RollbackBegan,
-    /// A plan came to an end that needs a person.
-    NeedsPerson,
-    /// It helped.
-    Recovered,
-    /// The agent started again in the middle.
-    Restarted,
-    /// A release is shown to be well.
-    Healthy,
-}
-
-impl NoticeKind {
-    /// Whether somebody is woken up for it.
-    pub fn pages(self) -> bool {
-        match self {
-            NoticeKind::Blind
-            | NoticeKind::ApprovalNeeded
-            | NoticeKind::Escalation
-            | NoticeKind::Held
-            | NoticeKind::CannotPlan
-            | NoticeKind::RollbackBegan
-            | NoticeKind::NeedsPerson => true,
-            NoticeKind::SightBack
-            | NoticeKind::Degraded
-            | NoticeKind::WouldRollBack
-            | NoticeKind::Mitigation
-            | NoticeKind::Recommended
-            | NoticeKind::Recovered
-            | NoticeKind::Restarted
-            | NoticeKind::Healthy => false,
-        }
-    }
-}
 
 /// What the watch is doing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -314,8 +125,38 @@ pub struct Watch {
     plans_drawn: u32,
     /// Mitigations that are behind us, of the row that decides.
     mitigations_done: BTreeSet<String>,
-    /// A look is on its way. Not part of the record: a restart begins a new one.
+    /// Since when the release before has been running, as far as the fleet knew.
+    previous_since: Option<Timestamp>,
+    /// Guards that people were told of since the incident was opened.
+    holds_told: BTreeSet<HoldReason>,
+    /// Whether people were told that the release is well.
+    cleared: bool,
+    /// Whether a person refused a plan: from then on nothing is done alone.
+    refused_once: bool,
+    /// The deployment that took this one's place.
+    superseded_by: Option<WatchId>,
+    /// How the execution ended, once that is written.
+    ended: Option<ExecutionEnd>,
+    /// What the verification showed, once that is written.
+    verified: Option<VerificationResult>,
+    transient: Transient,
+}
+
+/// What a restart forgets. It takes no part in comparisons: two watches with the same record are the same watch.
+#[derive(Debug, Clone, Default)]
+struct Transient {
+    /// A look is on its way.
     looking: bool,
+    /// When the next tick is due; inputs in between do not put it off.
+    wake: Option<Timestamp>,
+    /// The last decision was written before a restart, and perhaps not carried out.
+    unfinished: bool,
+}
+
+impl PartialEq for Transient {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// A decision with its reasons.
@@ -331,6 +172,18 @@ pub struct Decided {
 
 /// Lines kept in a timeline; a watch that writes more repeats itself, and the ledger has them all.
 const MOST_TIMELINE: usize = 500;
+/// Lines from the beginning that are kept when there are too many; after them the oldest goes first, so that a flood of
+/// reports hides neither how it began nor how it ended.
+const TIMELINE_BEGINNING: usize = 100;
+
+/// The effects of a watch that has just closed: nothing comes after `Close` but an answer somebody waits for.
+fn closing(mut effects: Vec<Effect>) -> Vec<Effect> {
+    if let Some(end) = effects.iter().position(|effect| matches!(effect, Effect::Close)) {
+        let behind = effects.split_off(end + 1);
+        effects.extend(behind.into_iter().filter(|effect| matches!(effect, Effect::Answer(_))));
+    }
+    effects
+}
 
 impl Watch {
     /// A watch over a new deployment, with the effects that start it. `running` is what ran before as far as the fleet
@@ -351,8 +204,12 @@ impl Watch {
             sequence: event.sequence,
         };
         let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
-        let entry = Entry::Opened { deployment: deployment.clone(), rules: Box::new(rules.clone()) };
-        let mut watch = Watch::blank(id.clone(), deployment.clone(), rules, now);
+        let previous_since = situation
+            .running_since
+            .filter(|_| deployment.previous.is_some() && deployment.previous == situation.running);
+        let entry =
+            Entry::Opened { deployment: deployment.clone(), rules: Box::new(rules.clone()), previous_since };
+        let mut watch = Watch::blank(id.clone(), deployment.clone(), rules, previous_since, now);
         watch.note(now, &entry);
         let fleet = vec![FleetEntry::Deployed { deployment, watch: id }];
         let mut effects = vec![Effect::Record { entry, fleet }];
@@ -362,10 +219,12 @@ impl Watch {
 
     /// The watch as its records tell it. Applies facts, decides nothing.
     pub fn restore(id: WatchId, entries: &[(Timestamp, Entry)]) -> Result<Watch, BrokenLedger> {
-        let Some(((opened, Entry::Opened { deployment, rules }), rest)) = entries.split_first() else {
+        let Some(((opened, Entry::Opened { deployment, rules, previous_since }), rest)) =
+            entries.split_first()
+        else {
             return Err(BrokenLedger::NotOpened { watch: id });
         };
-        let mut watch = Watch::blank(id, deployment.clone(), (**rules).clone(), *opened);
+        let mut watch = Watch::blank(id, deployment.clone(), (**rules).clone(), *previous_since, *opened);
         watch.note(*opened, &entries[0].1);
         for (at, entry) in rest {
             watch.apply(entry, *at)?;
@@ -373,10 +232,19 @@ impl Watch {
         Ok(watch)
     }
 
-    fn blank(id: WatchId, deployment: Deployment, rules: RuleSet, now: Timestamp) -> Watch {
+    fn blank(
+        id: WatchId,
+        deployment: Deployment,
+        rules: RuleSet,
+        previous_since: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Watch {
+        let mut evidence = Evidence::new(&rules.signals, &rules.matrix, deployment.at);
+        // News that come late must not make us blind before the first look.
+        evidence.silent_since(now);
         Watch {
             id,
-            evidence: Evidence::new(&rules.signals, &rules.matrix, deployment.at),
+            evidence,
             deployment,
             rules,
             opened: now,
@@ -392,7 +260,14 @@ impl Watch {
             timeline: Vec::new(),
             plans_drawn: 0,
             mitigations_done: BTreeSet::new(),
-            looking: false,
+            previous_since,
+            holds_told: BTreeSet::new(),
+            cleared: false,
+            refused_once: false,
+            superseded_by: None,
+            ended: None,
+            verified: None,
+            transient: Transient::default(),
         }
     }
 
@@ -408,9 +283,19 @@ impl Watch {
         match input {
             Input::Deployed => self.begin(&mut out),
             Input::Restarted => self.resume(situation, now, &mut out),
-            Input::Baseline(windows) => self.record(Entry::BaselineTaken { windows }, now, &mut out),
+            // A second past of the same signals says nothing new: the first one stands.
+            Input::Baseline(_) if !self.evidence.awaits_baseline() => {}
+            Input::Baseline(windows) => {
+                let checked =
+                    |windows: Vec<Measurement>| windows.into_iter().map(Measurement::checked).collect();
+                let windows = windows.into_iter().map(|(name, windows)| (name, checked(windows))).collect();
+                self.record(Entry::BaselineTaken { windows }, now, &mut out);
+                self.assess(situation, now, &mut out);
+            }
             Input::Samples(measurements) => {
-                self.looking = false;
+                self.transient.looking = false;
+                let measurements: Vec<Measurement> =
+                    measurements.into_iter().map(Measurement::checked).collect();
                 if !measurements.is_empty() {
                     self.record(Entry::Measured { measurements }, now, &mut out);
                 }
@@ -420,7 +305,7 @@ impl Watch {
                 self.record(Entry::Reported { report }, now, &mut out);
                 self.assess(situation, now, &mut out);
             }
-            Input::Superseded(by) => self.superseded(by, now, &mut out),
+            Input::Superseded(by) => self.superseded(by, situation, now, &mut out),
             Input::Approved { by, digest } => self.approved(by, &digest, situation, now, &mut out),
             Input::Refused { by, digest, reason } => self.refused(by, &digest, reason, now, &mut out),
             Input::RollbackAsked { by, to } => self.rollback_asked(by, to, situation, now, &mut out),
@@ -429,12 +314,13 @@ impl Watch {
             }
             Input::Tick => {
                 self.assess(situation, now, &mut out);
-                self.look(&mut out);
+                self.look(now, &mut out);
             }
         }
-        if !self.is_closed() {
-            out.push(Effect::WakeAt(self.next_wake(now)));
+        if self.is_closed() {
+            return closing(out);
         }
+        out.push(Effect::WakeAt(self.next_wake(now)));
         out
     }
 
@@ -448,54 +334,6 @@ impl Watch {
         let evidence = self.trial.as_ref().filter(|_| matches!(self.phase, Phase::Verifying { .. }));
         let evidence = evidence.unwrap_or(&self.evidence);
         crate::verdict::judge(evidence, &self.reports, &self.rules, self.deployment.at, now)
-    }
-
-    /// The release to return to and why it is believed to be good: what ran before if it is proven, else the newest
-    /// release with a proof, else what ran before without one.
-    pub fn target(&self, situation: &Situation, asked: Option<&Version>) -> Option<KnownGood> {
-        let unproven = |release: &crate::deployment::Release| KnownGood {
-            release: release.clone(),
-            ran_for: Span::default(),
-            requests: 0.0,
-            at: self.deployment.at,
-        };
-        let usable = |known: &&KnownGood| known.release.version != self.deployment.release.version;
-        let proven =
-            |version: &Version| situation.known_good.iter().find(|known| known.release.version == *version);
-        if let Some(version) = asked {
-            let release = crate::deployment::Release { version: version.clone() };
-            return Some(proven(version).cloned().unwrap_or_else(|| unproven(&release)));
-        }
-        let previous = self
-            .deployment
-            .previous
-            .as_ref()
-            .filter(|release| release.version != self.deployment.release.version);
-        let before =
-            previous.map(|release| self.proof_by_baseline(release).unwrap_or_else(|| unproven(release)));
-        let remembered = previous.and_then(|release| proven(&release.version)).cloned();
-        let good_enough = |known: &KnownGood| {
-            let guards = &self.rules.guards;
-            known.ran_for >= guards.known_good_for && known.requests >= f64::from(guards.known_good_requests)
-        };
-        let best_before = [remembered, before.clone()].into_iter().flatten().find(good_enough);
-        let newest = situation
-            .known_good
-            .iter()
-            .rev()
-            .filter(usable)
-            .find(|known| good_enough(known) && !situation.turned_back.contains(&known.release.version));
-        best_before.or_else(|| newest.cloned()).or(before)
-    }
-
-    /// What ran before the deployment served the baseline: that is a proof of its own.
-    fn proof_by_baseline(&self, release: &crate::deployment::Release) -> Option<KnownGood> {
-        let critical =
-            self.evidence.signals.values().filter(|e| e.signal.role == crate::signal::Role::Critical);
-        let known: Vec<_> = critical.filter_map(|evidence| evidence.baseline.known()).collect();
-        let span = known.iter().map(|before| before.span).min()?;
-        let requests = known.iter().map(|before| before.share.requests).fold(0.0, f64::max);
-        Some(KnownGood { release: release.clone(), ran_for: span, requests, at: self.deployment.at })
     }
 
     fn begin(&mut self, out: &mut Vec<Effect>) {
@@ -515,15 +353,37 @@ impl Watch {
             // A message may have been lost between its record and its sending: say again where things stand.
             out.push(crate::report::restarted(self));
         }
-        self.resume_execution(situation, now, out);
+        if !self.blind.is_empty() {
+            self.notify(NoticeKind::Blind, None, "is still not seen", String::new(), out);
+        }
+        if matches!(self.phase, Phase::AwaitingApproval { .. }) {
+            let severity = self.incident.as_ref().map(|incident| incident.severity);
+            let text = crate::report::plan_text(self, now);
+            self.notify(NoticeKind::ApprovalNeeded, severity, "waits for an approval", text, out);
+        }
+        self.transient.unfinished = true;
+        match (&self.phase, self.verified.clone()) {
+            (Phase::Executing, _) => self.resume_execution(situation, now, out),
+            (Phase::Verifying { .. }, Some(result)) => self.end_verification(result, now, out),
+            _ if self.superseded_by.is_some() => self.close(Outcome::Superseded, Vec::new(), now, out),
+            _ => {}
+        }
     }
 
-    fn superseded(&mut self, by: WatchId, now: Timestamp, out: &mut Vec<Effect>) {
-        self.record(Entry::Superseded { by }, now, out);
-        // A plan that is being carried out is stopped by its guards, at the next step.
-        if !matches!(self.phase, Phase::Executing | Phase::Verifying { .. }) {
-            self.close(Outcome::Superseded, Vec::new(), now, out);
+    fn superseded(&mut self, by: WatchId, situation: &Situation, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.superseded_by.as_ref() != Some(&by) {
+            self.record(Entry::Superseded { by }, now, out);
         }
+        if self.phase == Phase::Executing {
+            // A step that is in flight is waited for; no other one begins.
+            return self.advance(situation, now, out);
+        }
+        if let Some(incident) = self.incident.as_ref().filter(|incident| incident.recovered.is_none()) {
+            let severity = Some(incident.severity);
+            let text = format!("It was {}. Nothing further is done.", self.phase_words());
+            self.notify(NoticeKind::Degraded, severity, "was replaced by a newer deployment", text, out);
+        }
+        self.close(Outcome::Superseded, Vec::new(), now, out);
     }
 
     /// Writes an entry down. The entries made here are legal by construction; if one is not, the watch is stuck and says
@@ -533,16 +393,37 @@ impl Watch {
     }
 
     fn record_with(&mut self, entry: Entry, fleet: Vec<FleetEntry>, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.is_closed() {
+            return;
+        }
         match self.apply(&entry, now) {
             Ok(()) => out.push(Effect::Record { entry, fleet }),
-            Err(broken) => {
-                out.push(crate::report::needs_person(self, &broken.to_string()));
-                let outcome = Outcome::Stuck(broken.to_string());
-                self.phase = Phase::Closed(outcome.clone());
-                out.push(Effect::Record { entry: Entry::Closed { outcome }, fleet: Vec::new() });
-                out.push(Effect::Close);
-            }
+            Err(broken) => self.broken(&broken, now, out),
         }
+    }
+
+    /// A log that does not add up is nothing to act on. Whatever was being carried out is over for the fleet too: were
+    /// it not said, the service could never be turned back again.
+    fn broken(&mut self, broken: &BrokenLedger, now: Timestamp, out: &mut Vec<Effect>) {
+        let why = broken.to_string();
+        out.push(crate::report::needs_person(self, &why));
+        let mut fleet = Vec::new();
+        if let (Phase::Executing, Some(execution)) = (&self.phase, &self.execution) {
+            fleet.push(FleetEntry::RollbackEnded {
+                service: self.deployment.service.clone(),
+                environment: self.deployment.environment.clone(),
+                plan: execution.plan.id.clone(),
+                running: None,
+                at: now,
+            });
+            let reason = format!("{}: {why}", self.deployment.service);
+            fleet.push(FleetEntry::AutoSuspended { reason, at: now });
+        }
+        let entry = Entry::Closed { outcome: Outcome::Stuck(why) };
+        // Closing is legal in every state.
+        let _always_ok = self.apply(&entry, now);
+        out.push(Effect::Record { entry, fleet });
+        out.push(Effect::Close);
     }
 
     fn close(&mut self, outcome: Outcome, fleet: Vec<FleetEntry>, now: Timestamp, out: &mut Vec<Effect>) {
@@ -551,19 +432,83 @@ impl Watch {
     }
 
     fn note(&mut self, at: Timestamp, entry: &Entry) {
-        if let Some(words) = entry.words()
-            && self.timeline.len() < MOST_TIMELINE
-        {
-            self.timeline.push((at, words));
+        let Some(words) = entry.words() else { return };
+        if self.timeline.len() >= MOST_TIMELINE {
+            self.timeline.remove(TIMELINE_BEGINNING);
         }
+        self.timeline.push((at, words));
     }
 
-    fn next_wake(&self, now: Timestamp) -> Timestamp {
-        let look = self.rules.watch.look_every.after(now);
+    /// Ticks keep their rhythm: were every input to put the next one off, a flood of alerts would stop the looking.
+    fn next_wake(&mut self, now: Timestamp) -> Timestamp {
+        let due = self.transient.wake.filter(|due| *due > now);
+        let look = due.unwrap_or_else(|| self.rules.watch.look_every.after(now));
+        self.transient.wake = Some(look);
         let waiting = self.execution.as_ref().map(|execution| execution.next(now));
         match (&self.phase, waiting) {
             (Phase::Executing, Some(crate::execution::Next::WaitUntil(at))) => at.min(look),
             _ => look,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::StepOutcome;
+    use crate::deployment::{DeployKind, Release};
+    use crate::ids::{EnvironmentName, ServiceName, SourceName, Version};
+
+    #[test]
+    fn a_log_that_does_not_add_up_ends_for_the_fleet_too() {
+        let text = r#"
+steps:
+- name: switch
+  class: keyed
+  action: { command: { argv: [/bin/act] } }
+"#;
+        let (service, environment) =
+            (ServiceName::new("checkout").unwrap(), EnvironmentName::new("production").unwrap());
+        let matrix = crate::ruleset::shipped_matrix("standard").unwrap();
+        let mut rules = RuleSet::unconfigured(service.clone(), environment.clone(), matrix);
+        rules.runbook = Some(serde_saphyr::from_str(text).unwrap());
+        let now = Timestamp::UNIX_EPOCH;
+        let event = DeployEvent {
+            source: SourceName::new("ci").unwrap(),
+            id: "1".into(),
+            kind: DeployKind::Deployed,
+            service: service.clone(),
+            environment: environment.clone(),
+            release: Release { version: Version::new("v2").unwrap() },
+            previous: Some(Release { version: Version::new("v1").unwrap() }),
+            occurred_at: now,
+            sequence: None,
+        };
+        let (mut watch, effects) = Watch::open(&event, rules, &Situation::default(), now);
+        let mut all = effects;
+        all.extend(watch.on(Input::RollbackAsked { by: "ann".into(), to: None }, &Situation::default(), now));
+        let mut out = Vec::new();
+        watch.record(
+            Entry::StepEnded { step: 7, outcome: StepOutcome::NotBegun { reason: "x".into() } },
+            now,
+            &mut out,
+        );
+        // Whoever called goes on for a moment; nothing of that is performed.
+        watch.record(Entry::HandedOver, now, &mut out);
+        out.push(Effect::WakeAt(now));
+        all.extend(closing(out));
+        assert!(watch.is_closed());
+        assert_eq!(all.last(), Some(&Effect::Close));
+        let mut fleet = crate::fleet::Fleet::default();
+        let mut entries = Vec::new();
+        for effect in all {
+            if let Effect::Record { entry, fleet: facts } = effect {
+                facts.iter().for_each(|fact| fleet.apply(fact));
+                entries.push((now, entry));
+            }
+        }
+        assert_eq!(fleet.situation(&service, &environment, now).active_here, None);
+        assert!(fleet.auto_suspended().is_some());
+        assert_eq!(Watch::restore(watch.id.clone(), &entries), Ok(watch));
     }
 }

@@ -1,4 +1,7 @@
 //! All integration tests in one binary: each further binary would cost a link of ten seconds.
 
+mod crash;
+mod hostile;
+mod road;
 mod servers;
 mod tidy;

@@ -15,6 +15,7 @@
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
 
 pub mod binaries;
+pub mod daemon;
 pub mod http;
 pub mod journal;
 pub mod load;

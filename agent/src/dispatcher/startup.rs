@@ -5,12 +5,12 @@ use super::perform::{FLEET_STREAM, RECORD_VERSION, watch_stream};
 use super::{DispatchError, Dispatcher, Parts};
 use crate::clock;
 use crate::events::Incoming;
-use crate::ledger::{Ledger, Record};
+use crate::ledger::{Ledger, Mark, Record};
 use jiff::Timestamp;
 use rules::deployment::{Report, ReportState};
 use rules::fleet::{Fleet, FleetEntry};
 use rules::ids::WatchId;
-use rules::watch::{Entry, Input, Outcome, Phase, Watch};
+use rules::watch::{Effect, Entry, Input, Outcome, Phase, Watch};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::mpsc;
@@ -28,18 +28,22 @@ impl Dispatcher {
         for record in read_all(&parts.ledger, FLEET_STREAM).await? {
             fleet.apply(&body::<FleetEntry>(&record)?);
         }
+        for freeze in &parts.freezes {
+            fleet.apply(&FleetEntry::Frozen(freeze.clone()));
+        }
         parts.stopped.send_replace(fleet.stopped().is_some());
         let mut watches = BTreeMap::new();
         for stream in parts.ledger.open_streams("watch/").await? {
             let watch = restore_watch(&parts.ledger, &stream).await?;
             watches.insert(watch.id.clone(), watch);
         }
+        let closed = recently_closed(&parts.ledger).await?;
         let (returning, returned) = mpsc::channel(MOST_RETURNED);
         let dispatcher = Dispatcher {
             parts,
             fleet,
             watches,
-            closed: VecDeque::new(),
+            closed,
             wakes: BTreeMap::new(),
             returned,
             returning,
@@ -51,12 +55,34 @@ impl Dispatcher {
 
     /// Goes on where the last run ended.
     pub(super) async fn resume(&mut self) -> Result<(), DispatchError> {
-        let watches: Vec<WatchId> = self.watches.keys().cloned().collect();
-        for watch in watches {
-            tracing::info!(%watch, "restored");
-            self.tell(&watch, Input::Restarted).await?;
+        let watches: Vec<(WatchId, Phase)> =
+            self.watches.iter().map(|(id, watch)| (id.clone(), watch.phase.clone())).collect();
+        for (watch, phase) in watches {
+            tracing::info!(%watch, ?phase, "restored");
+            match phase {
+                Phase::Closed(outcome) => self.close_broken(&watch, outcome).await?,
+                _ => self.tell(&watch, Input::Restarted).await.map(drop)?,
+            }
         }
         self.hear_again().await
+    }
+
+    /// A watch whose records do not add up ends as stuck, with a page; nothing is done alone until a person has looked.
+    async fn close_broken(&mut self, id: &WatchId, outcome: Outcome) -> Result<(), DispatchError> {
+        let now = clock::now();
+        let Some(watch) = self.watches.get(id) else { return Ok(()) };
+        let why = outcome.to_string();
+        let mut fleet = vec![FleetEntry::AutoSuspended { reason: format!("watch {id}: {why}"), at: now }];
+        fleet.extend(watch.plan.as_ref().map(|(plan, _)| FleetEntry::RollbackEnded {
+            service: plan.service.clone(),
+            environment: plan.environment.clone(),
+            plan: plan.id.clone(),
+            running: None,
+            at: now,
+        }));
+        let page = rules::report::needs_person(watch, &why);
+        let record = Effect::Record { entry: Entry::Closed { outcome }, fleet };
+        self.perform(id, vec![record, page, Effect::Close], now).await.map(drop)
     }
 
     /// News may have been acknowledged and not thought about when the last run ended. Thinking about it again changes
@@ -93,6 +119,26 @@ impl Dispatcher {
             }
         })
     }
+}
+
+/// How far back closed watches are looked for at the start, in records, and how many are kept: what people ask about
+/// after a restart is what happened lately.
+const CLOSED_LATELY: i64 = 10_000;
+const MOST_CLOSED_AT_START: usize = 50;
+
+async fn recently_closed(ledger: &Ledger) -> Result<VecDeque<Watch>, DispatchError> {
+    let after = (ledger.head().sequence - CLOSED_LATELY).max(0);
+    let mut streams: Vec<String> = Vec::new();
+    for record in ledger.read_after(after, crate::ledger::MAX_READ).await? {
+        if record.mark == Mark::Closes {
+            streams.push(record.stream);
+        }
+    }
+    let mut closed = VecDeque::new();
+    for stream in streams.iter().rev().take(MOST_CLOSED_AT_START) {
+        closed.push_front(restore_watch(ledger, stream).await?);
+    }
+    Ok(closed)
 }
 
 /// A watch from the ledger, for whoever asks about an old one. `None`: there are no records of it.

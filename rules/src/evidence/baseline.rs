@@ -4,8 +4,8 @@ use super::Cut;
 use crate::ruleset::Statistics;
 use crate::signal::{Measure, Measurement, Reading, Signal};
 use crate::stats::{
-    Baseline, BaselineWindow, Counts, bernoulli_confidence_sequence, beta_binomial_baseline,
-    pearson_dispersion,
+    Baseline, BaselineWindow, Counts, FEWEST_BASELINE_REQUESTS, StatsError, bernoulli_confidence_sequence,
+    beta_binomial_baseline, pearson_dispersion,
 };
 use crate::units::Span;
 use jiff::Timestamp;
@@ -57,6 +57,7 @@ pub(super) fn learn(signal: &Signal, windows: &[Measurement], statistics: &Stati
     let readings: Vec<(&Measurement, &Reading)> = windows
         .iter()
         .filter_map(|window| window.observation.reading().map(|reading| (window, reading)))
+        .filter(|(_, reading)| reading.problem().is_none())
         .collect();
     let (Some((first, _)), Some((last, _))) = (readings.first(), readings.last()) else {
         let why = windows.iter().rev().find_map(|window| window.observation.hole());
@@ -74,7 +75,8 @@ pub(super) fn learn(signal: &Signal, windows: &[Measurement], statistics: &Stati
     let blocks: Vec<BaselineWindow> =
         trials.iter().map(|(bad, total)| BaselineWindow { bad: *bad, total: *total }).collect();
     let counts: Vec<Counts> = trials.iter().map(|(bad, total)| Counts { bad: *bad, total: *total }).collect();
-    match beta_binomial_baseline(&blocks, statistics.delta) {
+    match beta_binomial_baseline(&blocks, statistics.delta).and_then(|share| careful(share, statistics.delta))
+    {
         Ok(share) => BaselineState::Known(SignalBaseline {
             cut,
             share,
@@ -84,6 +86,16 @@ pub(super) fn learn(signal: &Signal, windows: &[Measurement], statistics: &Stati
         }),
         Err(error) => BaselineState::Missing(error.to_string()),
     }
+}
+
+/// A short history is pulled towards the prior's 1 %: a service that failed half of a hundred requests would seem to
+/// fail a third. Below [`FEWEST_BASELINE_REQUESTS`] the bounds are therefore at least as wide as the confidence sequence.
+fn careful(share: Baseline, delta: f64) -> Result<Baseline, StatsError> {
+    if share.requests >= FEWEST_BASELINE_REQUESTS {
+        return Ok(share);
+    }
+    let shown = bernoulli_confidence_sequence(share.bad, share.requests, delta)?;
+    Ok(Baseline { upper: share.upper.max(shown.upper), lower: share.lower.min(shown.lower), ..share })
 }
 
 fn own_cut(signal: &Signal, readings: &[&Reading], statistics: &Statistics) -> Result<Cut, String> {

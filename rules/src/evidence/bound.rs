@@ -75,6 +75,21 @@ impl BoundTest {
         Self { bound, state: State::Unbuilt, bad: 0.0, total: 0.0 }
     }
 
+    /// Evidence so far, in natural-log units.
+    pub(super) fn log_e(&self) -> Option<f64> {
+        match &self.state {
+            State::Running { test, .. } => Some(test.log_e()),
+            State::Unbuilt | State::Impossible(_) => None,
+        }
+    }
+
+    /// Gives a bound that could not be tested another chance, with the next reading.
+    pub(super) fn retry(&mut self) {
+        if matches!(self.state, State::Impossible(_)) {
+            self.state = State::Unbuilt;
+        }
+    }
+
     pub(super) fn take(
         &mut self,
         signal: &Signal,
@@ -84,7 +99,7 @@ impl BoundTest {
         settings: &WatchSettings,
         cluster: f64,
     ) {
-        if matches!(self.state, State::Unbuilt) {
+        if matches!(self.state, State::Unbuilt) && !reading.is_empty() {
             self.state = build(self.bound, signal, before, reading, settings, cluster);
         }
         let State::Running { cut, test } = &mut self.state else { return };
@@ -118,7 +133,10 @@ impl BoundTest {
         finding.log_e = Some(test.log_e());
         if self.total > 0.0 {
             finding.now = Some(self.bad / self.total);
-            finding.interval = bernoulli_confidence_sequence(self.bad, self.total, alpha).ok();
+            // Events that fail together are one witness: the interval is as wide as the test is careful.
+            let cluster = test.parameters().cluster;
+            finding.interval =
+                bernoulli_confidence_sequence(self.bad / cluster, self.total / cluster, alpha).ok();
         }
         // The running maximum counts: a bound once shown to be broken stays shown.
         finding.truth = match finding.interval {

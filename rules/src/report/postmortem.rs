@@ -26,7 +26,12 @@ fn plain(text: &str) -> String {
             '<' => plain.push_str("&lt;"),
             '>' => plain.push_str("&gt;"),
             '&' => plain.push_str("&amp;"),
-            c if c.is_control() => plain.push(' '),
+            // Control characters; marks that turn the direction of writing or take no room.
+            c if c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
+            {
+                plain.push(' ');
+            }
             c => plain.push(c),
         }
     }
@@ -76,7 +81,9 @@ fn write_all(out: &mut String, watch: &Watch, now: Timestamp) -> std::fmt::Resul
             writeln!(out, "- held by: {}", plain(&hold.words))?;
         }
     }
-    // Indented, so that nothing in it is read as Markdown.
+    // Indented, so that nothing in it is read as Markdown; a paragraph before it, because after a list indented lines
+    // would belong to its last point and be read as Markdown after all.
+    writeln!(out, "\nWhat it rested on:\n")?;
     for line in why_card(watch, now).to_string().lines() {
         writeln!(out, "    {line}")?;
     }

@@ -153,7 +153,8 @@ fn signal_card(evidence: &SignalEvidence, alpha: f64, beta: f64) -> SignalCard {
             BaselineState::Missing(why) => why.clone(),
             BaselineState::Known(before) => format!(
                 "{} of {:.0} in {}",
-                percent(before.share.mean),
+                // As counted: the model's mean is never 0, and nobody who sees 0 of 1440 would believe it.
+                percent(before.share.bad / before.share.requests),
                 before.share.requests,
                 Span::from_seconds(before.span.milliseconds() / 1_000)
             ),
@@ -221,7 +222,12 @@ fn interval_words(interval: Option<Interval>) -> String {
 
 /// Evidence as the odds it stands for, cut off where nobody reads digits any more.
 fn odds(log_e: f64) -> String {
-    if log_e > 13.8 { "more than 1,000,000 : 1".into() } else { format!("{:.3} : 1", log_e.exp()) }
+    match log_e.exp() {
+        // Written out so that the exponent of overwhelming evidence is never taken.
+        _ if log_e > 13.8 => "more than 1,000,000 : 1".into(),
+        odds if odds >= 10.0 => format!("{odds:.0} : 1"),
+        odds => format!("{odds:.3} : 1"),
+    }
 }
 
 impl fmt::Display for WhyCard {

@@ -3,17 +3,39 @@
 use super::{Effect, Entry, NoticeKind, Outcome, Permit, Phase, Watch};
 use crate::action::{EffectClass, StepOutcome};
 use crate::decision::Decision;
-use crate::execution::{Direction, ExecutionEnd, Next};
+use crate::execution::{Direction, Execution, ExecutionEnd, Next};
 use crate::fleet::{FleetEntry, KnownGood, Situation};
-use crate::guard::{Hold, View, Weight, freshness_limit, holds};
+use crate::guard::{EffectView, Hold, View, Weight, before_effect, freshness_limit, holds};
 use crate::ids::{PlanDigest, PlanId, Version};
 use crate::matrix::Severity;
-use crate::plan::{CannotPlan, draw_up};
+use crate::plan::{CannotPlan, RollbackPlan, draw_up};
 use crate::report;
 use crate::units::Span;
 use jiff::Timestamp;
 
 impl Watch {
+    /// Draws a plan up. Writes nothing down.
+    fn draw(
+        &self,
+        target: Option<KnownGood>,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<RollbackPlan, CannotPlan> {
+        let service = self.deployment.service.clone();
+        let runbook =
+            self.rules.runbook.as_ref().ok_or(CannotPlan::NoRunbook { service: service.clone() })?;
+        let target = target.ok_or(CannotPlan::NoTarget { service })?;
+        let proof = target.words();
+        let target = (&target.release, proof.as_str());
+        draw_up(self.plans_drawn + 1, &self.id, &self.deployment, target, reason, runbook, now)
+    }
+
+    fn take_plan(&mut self, plan: RollbackPlan, now: Timestamp, out: &mut Vec<Effect>) -> PlanDigest {
+        let digest = plan.digest();
+        self.record(Entry::PlanDrawn { plan: Box::new(plan), digest: digest.clone() }, now, out);
+        digest
+    }
+
     /// Draws a plan up and writes it down. `None`: there is none, and people were told why.
     fn plan_to(
         &mut self,
@@ -22,22 +44,8 @@ impl Watch {
         now: Timestamp,
         out: &mut Vec<Effect>,
     ) -> Option<PlanDigest> {
-        let service = self.deployment.service.clone();
-        let drawn = match (&self.rules.runbook, target) {
-            (None, _) => Err(CannotPlan::NoRunbook { service }),
-            (_, None) => Err(CannotPlan::NoTarget { service }),
-            (Some(runbook), Some(target)) => {
-                let proof = target.words();
-                let target = (&target.release, proof.as_str());
-                draw_up(self.plans_drawn + 1, &self.id, &self.deployment, target, reason, runbook, now)
-            }
-        };
-        match drawn {
-            Ok(plan) => {
-                let digest = plan.digest();
-                self.record(Entry::PlanDrawn { plan: Box::new(plan), digest: digest.clone() }, now, out);
-                Some(digest)
-            }
+        match self.draw(target, reason, now) {
+            Ok(plan) => Some(self.take_plan(plan, now, out)),
             Err(reason) => {
                 let words = reason.to_string();
                 self.record(Entry::CannotPlan { reason }, now, out);
@@ -129,6 +137,12 @@ impl Watch {
         if now >= expires {
             return Err(format!("the time for an approval was over at {expires:.0}"));
         }
+        // The evidence is looked at again: what was true when it was asked may be stale when it is answered.
+        let blocking: Vec<Hold> =
+            self.holds_now(situation, now).into_iter().filter(|hold| hold.weight == Weight::Blocks).collect();
+        if !blocking.is_empty() {
+            return Err(format!("a guard holds: {}", report::holds_text(&blocking)));
+        }
         let wanted = self
             .decision
             .as_ref()
@@ -136,14 +150,7 @@ impl Watch {
         if !wanted {
             return Err("the plan is no longer what is decided; nothing is done".into());
         }
-        // The evidence is looked at again: what was true when it was asked may be stale when it is answered.
-        let blocking: Vec<Hold> =
-            self.holds_now(situation, now).into_iter().filter(|hold| hold.weight == Weight::Blocks).collect();
-        if blocking.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("a guard holds: {}", report::holds_text(&blocking)))
-        }
+        Ok(())
     }
 
     fn holds_now(&self, situation: &Situation, now: Timestamp) -> Vec<Hold> {
@@ -251,24 +258,25 @@ impl Watch {
             return out
                 .push(Effect::Answer(Err(format!("a guard holds: {}", report::holds_text(&blocking)))));
         }
+        // A wish that cannot be met (a mistyped version) changes nothing.
+        let reason = format!("asked for by {by}");
+        let plan = match self.draw(target, &reason, now) {
+            Ok(plan) => plan,
+            Err(problem) => return out.push(Effect::Answer(Err(problem.to_string()))),
+        };
         self.record(Entry::RollbackAsked { by: by.clone() }, now, out);
-        if self.incident.is_none() {
+        if self.incident.as_ref().is_none_or(|incident| incident.recovered.is_some()) {
             let by_then = Span::from_minutes(30).after(now);
-            let row = format!("asked for by {by}");
+            let (severity, row) = (Severity::P1, reason);
             self.record(
-                Entry::IncidentOpened { severity: Severity::P1, row, decide_by: by_then, act_by: by_then },
+                Entry::IncidentOpened { severity, row, decide_by: by_then, act_by: by_then },
                 now,
                 out,
             );
         }
-        let reason = format!("asked for by {by}");
-        match self.plan_to(target, &reason, now, out) {
-            Some(digest) => {
-                out.push(Effect::Answer(Ok(format!("the rollback begins, plan digest {}", digest.short()))));
-                self.begin_execution(true, situation, now, out);
-            }
-            None => out.push(Effect::Answer(Err("no plan can be drawn up; see the incident".into()))),
-        }
+        let digest = self.take_plan(plan, now, out);
+        out.push(Effect::Answer(Ok(format!("the rollback begins, plan digest {}", digest.short()))));
+        self.begin_execution(true, situation, now, out);
     }
 
     fn begin_execution(
@@ -295,15 +303,23 @@ impl Watch {
     }
 
     /// Takes the next step of the plan, if it is time for one.
-    pub(super) fn advance(&mut self, _situation: &Situation, now: Timestamp, out: &mut Vec<Effect>) {
+    pub(super) fn advance(&mut self, situation: &Situation, now: Timestamp, out: &mut Vec<Effect>) {
         let Some(execution) = &self.execution else { return };
+        let replaced = self.superseded_by.is_some()
+            || situation.current.as_ref().is_some_and(|current| *current != self.id);
         match execution.next(now) {
+            Next::Run { .. } | Next::WaitUntil(_) if replaced => {
+                let end = execution.stopped_here("a newer deployment took its place");
+                self.finish(end, now, out);
+            }
             Next::Wait | Next::WaitUntil(_) => {}
             Next::Run { .. } if Span::between(execution.began, now) > self.rules.guards.plan_limit => {
                 let why = format!("the plan has taken more than {}", self.rules.guards.plan_limit);
                 let end = execution.stopped_here(&why);
                 self.finish(end, now, out);
             }
+            // The executor said so once, and that was written down; it is asked again when the guard is gone.
+            Next::Run { step, .. } if execution.held && self.is_held(execution, step, situation, now) => {}
             Next::Run { step, direction, attempt, unknown } => {
                 self.record(Entry::StepIntended { step, direction, attempt }, now, out);
                 out.extend(
@@ -313,6 +329,21 @@ impl Watch {
             }
             Next::Finished(end) => self.finish(end, now, out),
         }
+    }
+
+    fn is_held(&self, execution: &Execution, step: usize, situation: &Situation, now: Timestamp) -> bool {
+        let reversibility = execution.plan.steps.get(step).map(|step| step.reversibility).unwrap_or_default();
+        let view = EffectView {
+            plan: &execution.plan.id,
+            watch: &self.id,
+            began: execution.began,
+            limit: self.rules.guards.plan_limit,
+            reversibility,
+            by_person: execution.by_person,
+            situation,
+            now,
+        };
+        !before_effect(&view).is_empty()
     }
 
     fn permit(&self, index: usize, direction: Direction, attempt: u32, unknown: bool) -> Option<Permit> {
@@ -352,22 +383,17 @@ impl Watch {
         if !in_flight {
             return;
         }
-        let superseded = matches!(&outcome, StepOutcome::NotBegun { .. })
-            && situation.current.as_ref().is_some_and(|current| *current != self.id);
         let held = matches!(&outcome, StepOutcome::NotBegun { .. });
         let words =
             if let StepOutcome::NotBegun { reason } = &outcome { reason.clone() } else { String::new() };
-        let first_hold =
-            held && self.execution.as_ref().is_some_and(|execution| execution.last_words != words);
-        self.record(Entry::StepEnded { step, outcome }, now, out);
-        if superseded {
-            let end = self
+        let first_hold = held
+            && self
                 .execution
                 .as_ref()
-                .map(|execution| execution.stopped_here("a newer deployment took its place"));
-            return end.into_iter().for_each(|end| self.finish(end, now, out));
-        }
-        if first_hold {
+                .is_some_and(|execution| !execution.held || execution.last_words != words);
+        self.record(Entry::StepEnded { step, outcome }, now, out);
+        let replaced = situation.current.as_ref().is_some_and(|current| *current != self.id);
+        if first_hold && !replaced {
             let severity = self.incident.as_ref().map(|incident| incident.severity);
             self.notify(NoticeKind::Held, severity, "rollback is held", words, out);
         }
@@ -379,6 +405,8 @@ impl Watch {
         let Some(execution) = &self.execution else { return };
         let (plan, deployment) = (execution.plan.clone(), self.deployment.clone());
         let running = match &end {
+            // The last step and the newer deployment ran at the same time: nobody knows who was last.
+            _ if self.superseded_by.is_some() => None,
             ExecutionEnd::Applied => Some(plan.to.clone()),
             ExecutionEnd::Unwound(_) => Some(plan.from.clone()),
             ExecutionEnd::Stuck(_) => None,
@@ -398,7 +426,17 @@ impl Watch {
             });
         }
         self.record_with(Entry::ExecutionEnded { end: end.clone() }, fleet, now, out);
+        self.after_execution(end, now, out);
+    }
+
+    /// What follows when the end of a plan is written.
+    fn after_execution(&mut self, end: ExecutionEnd, now: Timestamp, out: &mut Vec<Effect>) {
         match end {
+            ExecutionEnd::Applied if self.superseded_by.is_some() => {
+                let why = "a newer deployment arrived during the last step; which release runs is not known";
+                out.push(report::needs_person(self, why));
+                self.close(Outcome::Superseded, Vec::new(), now, out);
+            }
             ExecutionEnd::Applied => self.begin_verification(now, out),
             ExecutionEnd::Unwound(why) => {
                 out.push(report::needs_person(self, &format!("the rollback failed and was undone: {why}")));
@@ -414,21 +452,20 @@ impl Watch {
     /// After a restart: a step whose outcome was never written is settled by its class. What may be repeated becomes
     /// `Unknown` and is tried again (the executor looks first where one can look); what may not becomes `Stuck`.
     pub(super) fn resume_execution(&mut self, situation: &Situation, now: Timestamp, out: &mut Vec<Effect>) {
-        if self.phase != Phase::Executing {
-            return;
+        if let Some(end) = self.ended.clone() {
+            return self.after_execution(end, now, out);
         }
         let lost = self.execution.as_ref().and_then(|execution| {
-            let (step, _, _) = execution.in_flight()?;
-            Some((step, execution.plan.steps.get(step)?.class))
+            let (step, direction, _) = execution.in_flight()?;
+            Some((step, direction, execution.plan.steps.get(step)?.class))
         });
-        if let Some((step, class)) = lost {
-            let reason = match class {
-                EffectClass::OneShot => {
+        if let Some((step, direction, class)) = lost {
+            let reason = match (direction, class) {
+                (Direction::Apply, EffectClass::OneShot) => {
                     "the agent ended while it ran, and a one-shot step is never tried again"
                 }
-                EffectClass::CompareAndSet | EffectClass::Keyed | EffectClass::Lookup => {
-                    "the agent ended while it ran"
-                }
+                (Direction::Apply, EffectClass::CompareAndSet | EffectClass::Keyed | EffectClass::Lookup)
+                | (Direction::Undo, _) => "the agent ended while it ran",
             };
             let outcome = StepOutcome::Unknown { reason: reason.into(), output: String::new() };
             self.record(Entry::StepEnded { step, outcome }, now, out);
@@ -436,7 +473,7 @@ impl Watch {
         self.advance(situation, now, out);
     }
 
-    fn phase_words(&self) -> String {
+    pub(super) fn phase_words(&self) -> String {
         match &self.phase {
             Phase::Watching => "watching".into(),
             Phase::Mitigating { name, until } => format!("trying {name} first, until {until:.0}"),

@@ -26,6 +26,9 @@ pub enum Entry {
         deployment: Deployment,
         /// The rules it lives by, to its end.
         rules: Box<RuleSet>,
+        /// Since when the release before has been running, as far as the fleet knew.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous_since: Option<Timestamp>,
     },
     /// The past of the signals.
     BaselineTaken {
@@ -111,6 +114,11 @@ pub enum Entry {
     },
     /// Nobody gave it in time. Nothing is done.
     ApprovalExpired,
+    /// It is not needed any more: what was reported is over.
+    ApprovalWithdrawn {
+        /// What is judged instead.
+        verdict: Verdict,
+    },
     /// A person wants it turned back.
     RollbackAsked {
         /// Who.
@@ -264,7 +272,6 @@ pub enum BrokenLedger {
 impl Watch {
     /// Takes a fact in. The only place where the recorded state changes.
     pub(super) fn apply(&mut self, entry: &Entry, at: Timestamp) -> Result<(), BrokenLedger> {
-        self.note(at, entry);
         match entry {
             Entry::Opened { .. } => {
                 return Err(BrokenLedger::Before { watch: self.id.clone(), what: "a second opening" });
@@ -274,8 +281,14 @@ impl Watch {
             }
             Entry::Measured { measurements } => self.take_measurements(measurements),
             Entry::Reported { report } => self.take_report(report),
-            Entry::Judged { verdict, row } => self.verdict = Some((*verdict, row.clone())),
+            Entry::Judged { verdict, row } => self.judged(*verdict, row.clone(), at),
             Entry::IncidentOpened { severity, row, decide_by, act_by } => {
+                self.holds_told.clear();
+                if self.phase == Phase::HandedOver {
+                    // What people took in hand was something less bad: this is decided anew.
+                    self.phase = Phase::Watching;
+                    self.decision = None;
+                }
                 self.incident = Some(Incident {
                     opened: at,
                     severity: *severity,
@@ -287,12 +300,19 @@ impl Watch {
                     escalated: BTreeSet::new(),
                 });
             }
-            Entry::Decided(decided) => self.decision = Some(decided.clone()),
+            Entry::Decided(decided) => {
+                self.cleared |= decided.decision == Decision::Clear;
+                if decided.decision == Decision::Hold {
+                    self.holds_told
+                        .extend(decided.holds.iter().filter(|hold| hold.is_told()).map(|hold| hold.reason));
+                }
+                self.decision = Some(decided.clone());
+            }
             Entry::MitigationBegan { name, until } => {
                 self.phase = Phase::Mitigating { name: name.clone(), until: *until };
                 self.begin_trial(at);
             }
-            Entry::MitigationEnded { name, fixed } => self.mitigation_ended(name, *fixed),
+            Entry::MitigationEnded { name, fixed } => self.mitigation_ended(name, *fixed, at),
             Entry::PlanDrawn { plan, digest } => {
                 self.plans_drawn += 1;
                 self.plan = Some(((**plan).clone(), digest.clone()));
@@ -301,10 +321,12 @@ impl Watch {
                 self.phase = Phase::AwaitingApproval { asked: at, expires: *expires };
             }
             Entry::ApprovalGiven { .. } | Entry::RollbackAsked { .. } => {}
-            Entry::CannotPlan { .. }
-            | Entry::ApprovalRefused { .. }
-            | Entry::ApprovalExpired
-            | Entry::HandedOver => {
+            Entry::ApprovalWithdrawn { .. } => self.phase = Phase::Watching,
+            Entry::ApprovalRefused { .. } => {
+                self.refused_once = true;
+                self.phase = Phase::HandedOver;
+            }
+            Entry::CannotPlan { .. } | Entry::ApprovalExpired | Entry::HandedOver => {
                 self.phase = Phase::HandedOver;
             }
             Entry::ExecutionBegan { by_person } => self.execution_began(*by_person, at)?,
@@ -316,12 +338,18 @@ impl Watch {
                 let result = self.execution_mut()?.ended(*step, outcome, at);
                 result.map_err(|source| self.out_of_order(source))?;
             }
-            Entry::ExecutionEnded { .. } | Entry::Superseded { .. } => {}
+            Entry::ExecutionEnded { end } => self.ended = Some(end.clone()),
+            Entry::Superseded { by } => self.superseded_by = Some(by.clone()),
             Entry::VerificationBegan { until } => {
                 self.phase = Phase::Verifying { until: *until };
-                self.begin_trial(at);
+                let settled = super::verify::settled(&self.rules.watch, at);
+                self.begin_trial(settled);
+                if let Some(trial) = &mut self.trial {
+                    trial.started = settled;
+                }
             }
             Entry::VerificationEnded { result } => {
+                self.verified = Some(result.clone());
                 if let (VerificationResult::Recovered, Some(incident)) = (result, &mut self.incident) {
                     incident.recovered = Some(at);
                 }
@@ -337,12 +365,36 @@ impl Watch {
             }
             Entry::Closed { outcome } => self.phase = Phase::Closed(outcome.clone()),
         }
+        self.note(at, entry);
         Ok(())
+    }
+
+    /// What was found is over without a rollback.
+    fn recovered(&mut self, at: Timestamp) {
+        if let Some(incident) = self.incident.as_mut().filter(|incident| incident.acted.is_none()) {
+            incident.recovered.get_or_insert(at);
+        }
+    }
+
+    fn judged(&mut self, verdict: Verdict, row: Option<String>, at: Timestamp) {
+        if !matches!(verdict, Verdict::Degraded(_)) {
+            self.recovered(at);
+        }
+        // Of equally bad rows the one that decides may change with the evidence; the case file follows.
+        if let (Verdict::Degraded(severity), Some(row), Some(incident)) = (verdict, &row, &mut self.incident)
+            && incident.severity == severity
+        {
+            incident.row.clone_from(row);
+        }
+        self.verdict = Some((verdict, row));
     }
 
     fn take_measurements(&mut self, measurements: &[Measurement]) {
         let (settings, statistics) = (&self.rules.watch, &self.rules.statistics);
-        for measurement in measurements {
+        // Older windows first, in whatever order they were delivered.
+        let mut ordered: Vec<&Measurement> = measurements.iter().collect();
+        ordered.sort_by_key(|measurement| (measurement.from, measurement.to));
+        for measurement in ordered {
             match (&mut self.trial, &self.phase) {
                 // While it is verified, the running release is another one: the old evidence is closed.
                 (Some(trial), Phase::Verifying { .. }) => trial.take(measurement, settings, statistics),
@@ -354,16 +406,45 @@ impl Watch {
                 }
             }
         }
+        // As long as it is bad it has not helped yet, and a test that remembers those minutes could not show in time
+        // when it does: the trial begins again behind them.
+        let mitigating = matches!(self.phase, Phase::Mitigating { .. });
+        let spoilt = self.trial.as_ref().filter(|trial| mitigating && trial.is_suspicious());
+        let until = spoilt.and_then(|trial| trial.signals.values().map(|signal| signal.measured_until).max());
+        if let Some(until) = until {
+            self.begin_trial(until);
+        }
     }
 
     fn take_report(&mut self, report: &Report) {
+        // What no row asks for is told in the timeline and kept nowhere else: the names come from outside.
+        if !self.rules.matrix.rows.iter().any(|row| row.when.mentions(&report.what)) {
+            return;
+        }
+        let reporter = format!("{}/{}", report.source, report.id);
         match report.state {
             ReportState::Firing => {
-                let firing = FiringReport { since: report.at, summary: report.summary.clone() };
-                self.reports.insert(report.what.clone(), firing);
+                let firing = self.reports.entry(report.what.clone()).or_insert_with(|| FiringReport {
+                    since: report.at,
+                    summary: String::new(),
+                    by: BTreeSet::new(),
+                });
+                firing.since = firing.since.max(report.at);
+                firing.summary = report.summary.clone();
+                if firing.by.len() < MOST_REPORTERS {
+                    firing.by.insert(reporter);
+                }
             }
             ReportState::Resolved => {
-                self.reports.remove(&report.what);
+                let Some(firing) = self.reports.get_mut(&report.what) else { return };
+                // A passed test has another identity than the one that failed: then it speaks for its whole source.
+                if !firing.by.remove(&reporter) {
+                    let source = format!("{}/", report.source);
+                    firing.by.retain(|other| !other.starts_with(&source));
+                }
+                if firing.by.is_empty() {
+                    self.reports.remove(&report.what);
+                }
             }
         }
     }
@@ -372,10 +453,11 @@ impl Watch {
         self.trial = Some(self.evidence.restarted(&self.rules.watch, &self.rules.statistics, at));
     }
 
-    fn mitigation_ended(&mut self, name: &str, fixed: bool) {
+    fn mitigation_ended(&mut self, name: &str, fixed: bool, at: Timestamp) {
         self.phase = Phase::Watching;
         let trial = self.trial.take();
         if fixed {
+            self.recovered(at);
             // What was wrong is over: from here on only what came after counts.
             self.evidence = trial.unwrap_or_else(|| self.evidence.clone());
             self.mitigations_done.clear();
@@ -388,6 +470,7 @@ impl Watch {
         let Some((plan, _)) = &self.plan else {
             return Err(BrokenLedger::Before { watch: self.id.clone(), what: "a plan" });
         };
+        self.ended = None;
         self.execution = Some(Execution::new(plan.clone(), by_person, at));
         self.phase = Phase::Executing;
         if let Some(incident) = &mut self.incident {
@@ -406,103 +489,5 @@ impl Watch {
     }
 }
 
-impl Entry {
-    /// One line for the timeline; nothing for what happens at every look.
-    pub fn words(&self) -> Option<String> {
-        Some(match self {
-            Entry::Measured { .. } => return None,
-            Entry::Opened { deployment, .. } => {
-                format!("{} {} deployed, watching", deployment.service, deployment.release.version)
-            }
-            Entry::BaselineTaken { windows } => format!("baseline taken of {} signals", windows.len()),
-            Entry::Reported { report } => {
-                let state = if report.state == ReportState::Firing { "reported" } else { "resolved" };
-                format!("{} {state} by {}: {}", report.what, report.source, report.summary)
-            }
-            Entry::Judged { verdict, row } => match row {
-                Some(row) => format!("verdict: {verdict} ({row})"),
-                None => format!("verdict: {verdict}"),
-            },
-            Entry::IncidentOpened { severity, row, .. } => format!("incident opened: {severity}, {row}"),
-            Entry::Decided(decided) => decided_words(decided),
-            Entry::MitigationBegan { name, until } => format!("trying first: {name}, until {until:.0}"),
-            Entry::MitigationEnded { name, fixed: true } => format!("{name} is shown to have helped"),
-            Entry::MitigationEnded { name, fixed: false } => format!("{name} is not shown to have helped"),
-            Entry::PlanDrawn { plan, digest } => {
-                format!(
-                    "plan {} drawn up: back to {} in {} steps, digest {}",
-                    plan.id,
-                    plan.to.version,
-                    plan.steps.len(),
-                    digest.short()
-                )
-            }
-            Entry::CannotPlan { reason } => format!("no plan: {reason}"),
-            Entry::ApprovalAsked { digest, expires } => {
-                format!("waiting for approval of {} until {expires:.0}", digest.short())
-            }
-            Entry::ApprovalGiven { by, digest } => format!("{by} approved {}", digest.short()),
-            Entry::ApprovalRefused { by, reason } => format!("{by} refused: {reason}"),
-            Entry::ApprovalExpired => "nobody approved in time; nothing is done".into(),
-            Entry::RollbackAsked { by } => format!("{by} asked for a rollback"),
-            Entry::HandedOver => "handed over to people".into(),
-            Entry::ExecutionBegan { .. } => "rollback begins".into(),
-            Entry::StepIntended { step, direction: Direction::Apply, attempt } => {
-                format!("step {}: attempt {attempt}", step + 1)
-            }
-            Entry::StepIntended { step, direction: Direction::Undo, attempt } => {
-                format!("step {}: undoing, attempt {attempt}", step + 1)
-            }
-            Entry::StepEnded { step, outcome } => format!("step {}: {}", step + 1, outcome_words(outcome)),
-            Entry::ExecutionEnded { end } => match end {
-                ExecutionEnd::Applied => "every step is done".into(),
-                ExecutionEnd::Unwound(why) => format!("failed and undone: {why}"),
-                ExecutionEnd::Stuck(why) => format!("stuck: {why}"),
-            },
-            Entry::VerificationBegan { until } => format!("verifying until {until:.0} at the latest"),
-            Entry::VerificationEnded { result } => match result {
-                VerificationResult::Recovered => "recovered".into(),
-                VerificationResult::NotRecovered(why) => format!("not recovered: {why}"),
-                VerificationResult::Unverified(why) => format!("unverified: {why}"),
-            },
-            Entry::BlindBegan { signals } => {
-                let signals: Vec<String> =
-                    signals.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-                format!("blind: {}", signals.join("; "))
-            }
-            Entry::BlindEnded => "sight is back".into(),
-            Entry::Escalated { clock } => format!("escalated: {clock}"),
-            Entry::Superseded { by } => format!("superseded by {by}"),
-            Entry::Closed { outcome } => format!("closed: {outcome}"),
-        })
-    }
-}
-
-fn decided_words(decided: &Decided) -> String {
-    let what = match &decided.decision {
-        Decision::Clear => "clear".to_owned(),
-        Decision::KeepWatching => "keep watching".into(),
-        Decision::Notify => "tell people".into(),
-        Decision::Mitigate { name } => format!("try {name} first"),
-        Decision::Propose { approval: true } => "propose a rollback and wait for a person's word".into(),
-        Decision::Propose { approval: false } => "recommend a rollback".into(),
-        Decision::RollBack => "roll back".into(),
-        Decision::Hold => "hold".into(),
-    };
-    let why: Vec<&str> = decided.holds.iter().map(|hold| hold.words.as_str()).collect();
-    if why.is_empty() {
-        format!("decision: {what}")
-    } else {
-        format!("decision: {what} ({})", why.join("; "))
-    }
-}
-
-fn outcome_words(outcome: &StepOutcome) -> String {
-    match outcome {
-        StepOutcome::Done { changed: true, .. } => "done".into(),
-        StepOutcome::Done { changed: false, .. } => "was so already".into(),
-        StepOutcome::Failed { reason, .. } => format!("failed: {reason}"),
-        StepOutcome::Unknown { reason, .. } => format!("outcome unknown: {reason}"),
-        StepOutcome::NotBegun { reason } => format!("not begun: {reason}"),
-    }
-}
+/// Reporters of one condition that are told apart: pods of one service rather than all that ever reported.
+const MOST_REPORTERS: usize = 64;

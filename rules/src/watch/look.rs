@@ -2,9 +2,10 @@
 
 use super::{Decided, Effect, Entry, Incident, Notice, NoticeKind, Outcome, Phase, Watch};
 use crate::action::Reversibility;
-use crate::decision::{Decision, decide};
+use crate::decision::{AutonomyLevel, Decision, decide};
+use crate::evidence::Evidence;
 use crate::fleet::Situation;
-use crate::guard::{View, holds};
+use crate::guard::{Hold, View, holds};
 use crate::ids::SignalName;
 use crate::matrix::{Mitigation, RowVerdict, Severity};
 use crate::report;
@@ -14,8 +15,11 @@ use jiff::Timestamp;
 
 impl Watch {
     /// Asks for the next look, if none is on its way and there is something to look at.
-    pub(super) fn look(&mut self, out: &mut Vec<Effect>) {
-        if self.looking || self.is_closed() || self.rules.signals.is_empty() || self.phase == Phase::Executing
+    pub(super) fn look(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        if self.transient.looking
+            || self.is_closed()
+            || self.rules.signals.is_empty()
+            || self.phase == Phase::Executing
         {
             return;
         }
@@ -23,9 +27,12 @@ impl Watch {
             (Some(trial), Phase::Verifying { .. }) => trial,
             _ => &self.evidence,
         };
+        if now <= evidence.since {
+            return;
+        }
         let since =
             evidence.signals.iter().map(|(name, signal)| (name.clone(), signal.measured_until)).collect();
-        self.looking = true;
+        self.transient.looking = true;
         out.push(Effect::Measure { since });
     }
 
@@ -41,6 +48,7 @@ impl Watch {
                 self.assess_mitigation(&judgement, name, until, situation, now, out);
                 self.assess_clocks(now, out);
             }
+            Phase::Watching if self.is_too_early(now) => {}
             Phase::Watching | Phase::AwaitingApproval { .. } | Phase::HandedOver => {
                 let judgement = self.assess_verdict(now, out);
                 self.assess_decision(&judgement, situation, now, out);
@@ -49,6 +57,14 @@ impl Watch {
                 self.assess_end(&judgement, now, out);
             }
         }
+    }
+
+    /// Whether the past is still on its way, and nobody reports anything that needs none: without it a service that was
+    /// always like this would be blamed for a moment. A past that does not come is not waited for.
+    fn is_too_early(&self, now: Timestamp) -> bool {
+        self.evidence.awaits_baseline()
+            && self.reports.is_empty()
+            && now < self.rules.watch.blind_after.after(self.opened)
     }
 
     /// Says once that critical signals are blind, and once that sight is back.
@@ -65,17 +81,25 @@ impl Watch {
                 self.record(Entry::BlindBegan { signals: blind }, now, out);
                 self.notify(NoticeKind::Blind, None, "cannot see: telemetry is broken", text, out);
             }
-            (false, true) => {
+            // Fresh evidence after a rollback is not blind yet, and sees nothing yet either.
+            (false, true) if evidence.unwrap_or(&self.evidence).sees(&self.blind) => {
                 self.record(Entry::BlindEnded, now, out);
                 self.notify(NoticeKind::SightBack, None, "sees again", String::new(), out);
             }
-            (true, true) | (false, false) => {}
+            (true, true) | (false, _) => {}
         }
     }
 
     fn assess_verdict(&mut self, now: Timestamp, out: &mut Vec<Effect>) -> Judgement {
-        let judgement =
+        let mut judgement =
             crate::verdict::judge(&self.evidence, &self.reports, &self.rules, self.deployment.at, now);
+        let was_healthy = matches!(self.verdict, Some((Verdict::Healthy, _)));
+        if was_healthy
+            && judgement.verdict == Verdict::Inconclusive
+            && self.evidence.stays_healthy(&self.rules.statistics)
+        {
+            judgement.verdict = Verdict::Healthy;
+        }
         if self.verdict.as_ref() != Some(&(judgement.verdict, judgement.row.clone())) {
             let entry = Entry::Judged { verdict: judgement.verdict, row: judgement.row.clone() };
             self.record(entry, now, out);
@@ -88,14 +112,15 @@ impl Watch {
 
     /// Opens the case file, or a new one when it got worse: the clocks then start again for the worse row.
     fn open_incident(&mut self, severity: Severity, row: &str, now: Timestamp, out: &mut Vec<Effect>) {
-        if self.incident.as_ref().is_some_and(|incident| incident.severity <= severity) {
+        let known = |incident: &Incident| incident.recovered.is_none() && incident.severity <= severity;
+        if self.incident.as_ref().is_some_and(known) {
             return;
         }
         let Some(rule) = self.rules.matrix.rows.iter().find(|rule| rule.name == row) else { return };
         let (decide_by, act_by) =
             (rule.decide_within.unwrap_or(rule.act_within).after(now), rule.act_within.after(now));
         self.record(Entry::IncidentOpened { severity, row: row.to_owned(), decide_by, act_by }, now, out);
-        let text = report::why_text(self, now);
+        let text = report::undecided_text(self, now);
         self.notify(NoticeKind::Degraded, Some(severity), &format!("is degraded: {row}"), text, out);
     }
 
@@ -122,6 +147,14 @@ impl Watch {
         if self.phase == Phase::HandedOver {
             return;
         }
+        if matches!(self.phase, Phase::AwaitingApproval { .. })
+            && !matches!(judgement.verdict, Verdict::Degraded(_))
+        {
+            let severity = self.incident.as_ref().map(|incident| incident.severity);
+            self.record(Entry::ApprovalWithdrawn { verdict: judgement.verdict }, now, out);
+            let text = report::why_text(self, now);
+            self.notify(NoticeKind::Recovered, severity, "needs no approval any more", text, out);
+        }
         let decided = self.decide_now(judgement, situation, now);
         // Reasons change their numbers at every look; only a change of what is done, or of which reasons, is news.
         let reasons = |decided: &Decided| decided.holds.iter().map(|hold| hold.reason).collect::<Vec<_>>();
@@ -130,12 +163,28 @@ impl Watch {
                 && old.level == decided.level
                 && reasons(old) == reasons(&decided)
         });
-        if same {
+        // After a restart nobody knows whether what was decided was begun; the phase says that it did not get far.
+        let unfinished = std::mem::take(&mut self.transient.unfinished) && self.phase == Phase::Watching;
+        if same && !unfinished {
             return;
         }
         let news = self.decision.as_ref().is_none_or(|old| old.decision != decided.decision);
-        self.record(Entry::Decided(decided.clone()), now, out);
-        if news {
+        let untold = |hold: &Hold| hold.is_told() && (unfinished || !self.holds_told.contains(&hold.reason));
+        let acts = match decided.decision {
+            // Guards come and go; each is told once.
+            Decision::Hold => decided.holds.iter().any(untold),
+            Decision::Clear => news && !self.cleared,
+            Decision::KeepWatching | Decision::Notify => news,
+            // Whoever waits for an approval goes on waiting for the same one.
+            Decision::Propose { approval: true } if matches!(self.phase, Phase::AwaitingApproval { .. }) => {
+                false
+            }
+            Decision::Propose { .. } | Decision::Mitigate { .. } | Decision::RollBack => news || unfinished,
+        };
+        if !same {
+            self.record(Entry::Decided(decided.clone()), now, out);
+        }
+        if acts {
             self.act_on(&decided, judgement, situation, now, out);
         }
     }
@@ -147,7 +196,16 @@ impl Watch {
         };
         let steps = self.rules.runbook.iter().flat_map(|runbook| &runbook.steps);
         let reversibility = steps.map(|step| step.reversibility).max().unwrap_or(Reversibility::Reversible);
-        let level = self.rules.autonomy_for(severity, reversibility);
+        let mut level = self.rules.autonomy_for(severity, reversibility);
+        // What a person was asked about, or has refused, is not done without one because a guard went away meanwhile. A
+        // worse finding is another matter.
+        let asked = match (&self.phase, &self.incident) {
+            (Phase::AwaitingApproval { asked, .. }, Some(incident)) => incident.opened <= *asked,
+            _ => false,
+        };
+        if asked || self.refused_once {
+            level = level.min(AutonomyLevel::Approve);
+        }
         let target = self.target(situation, None);
         let holds = match judgement.says {
             Some(RowVerdict::Rollback | RowVerdict::Maybe) => holds(&View {
@@ -231,12 +289,23 @@ impl Watch {
         out: &mut Vec<Effect>,
     ) {
         let still_degraded = matches!(judgement.verdict, Verdict::Degraded(_));
-        let helped = self.trial.as_ref().is_some_and(|trial| trial.shown_healthy(&self.rules.statistics));
+        // What somebody reports is over when somebody says so.
+        let (hurt, reported) =
+            judgement.row.as_deref().map(|row| judgement.decisive(row)).unwrap_or_default();
+        let cured = |trial: &Evidence| trial.shown_cured(&hurt, &self.rules.statistics);
+        let helped = !reported && self.trial.as_ref().is_some_and(cured);
         let still_first = self.next_mitigation(judgement).is_some_and(|(first, _)| first.name == name);
         if still_degraded && !helped && still_first && now < until {
             return;
         }
-        self.record(Entry::MitigationEnded { name, fixed: helped || !still_degraded }, now, out);
+        let fixed = helped || !still_degraded;
+        let what = format!("is well again after {name}");
+        self.record(Entry::MitigationEnded { name, fixed }, now, out);
+        if fixed {
+            let severity = self.incident.as_ref().map(|incident| incident.severity);
+            let text = report::why_text(self, now);
+            self.notify(NoticeKind::Recovered, severity, &what, text, out);
+        }
         let judgement = self.assess_verdict(now, out);
         self.assess_decision(&judgement, situation, now, out);
     }
@@ -250,6 +319,8 @@ impl Watch {
         let severity = Some(incident.severity);
         let due: Vec<String> = clocks(incident)
             .into_iter()
+            // A refusal is a decision.
+            .filter(|(clock, _)| !(self.refused_once && clock.contains("decide")))
             .filter(|(clock, at)| *at <= now && !incident.escalated.contains(clock))
             .map(|(clock, _)| clock)
             .collect();
@@ -275,6 +346,17 @@ impl Watch {
             Verdict::Inconclusive => Outcome::Inconclusive,
             Verdict::Blind => Outcome::Blind,
         };
+        let open = self.incident.as_ref().is_some_and(|incident| incident.recovered.is_none());
+        if let (Outcome::Degraded(severity), true) = (&outcome, open) {
+            let text = report::why_text(self, now);
+            self.notify(
+                NoticeKind::Degraded,
+                Some(*severity),
+                "stays as it is: the watch is over",
+                text,
+                out,
+            );
+        }
         let fleet = if outcome == Outcome::Healthy { vec![self.proved_good(now)] } else { Vec::new() };
         self.close(outcome, fleet, now, out);
     }
@@ -287,6 +369,9 @@ impl Watch {
         text: String,
         out: &mut Vec<Effect>,
     ) {
+        if self.is_closed() {
+            return;
+        }
         let name = format!("{} {}", self.deployment.service, self.deployment.release.version);
         out.push(Effect::Notify(Notice { kind, severity, title: format!("{name} {what}"), text }));
     }

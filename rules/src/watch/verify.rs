@@ -4,15 +4,21 @@ use super::{Effect, Entry, NoticeKind, Outcome, VerificationResult, Watch};
 use crate::fleet::{FleetEntry, KnownGood};
 use crate::matrix::RowVerdict;
 use crate::report;
+use crate::ruleset::WatchSettings;
 use crate::units::Span;
 use jiff::Timestamp;
 
+/// From when on what is measured belongs to the release that was returned to. A sample may be this old, so that the
+/// first window behind the last step can hold errors of the release that is gone; a verdict on those would be final.
+pub(super) fn settled(settings: &WatchSettings, ended: Timestamp) -> Timestamp {
+    settings.max_sample_age.after(ended)
+}
+
 impl Watch {
     pub(super) fn begin_verification(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let until = self.rules.watch.verify_for.after(now);
-        self.looking = false;
+        let until = self.rules.watch.verify_for.after(settled(&self.rules.watch, now));
+        self.transient.looking = false;
         self.record(Entry::VerificationBegan { until }, now, out);
-        self.look(out);
     }
 
     pub(super) fn assess_recovery(&mut self, until: Timestamp, now: Timestamp, out: &mut Vec<Effect>) {
@@ -23,7 +29,7 @@ impl Watch {
         let result = if turns_back {
             let row = judgement.row.unwrap_or_default();
             VerificationResult::NotRecovered(format!("{row} holds after the rollback too"))
-        } else if soaked && trial.shown_healthy(&self.rules.statistics) {
+        } else if soaked && trial.shown_cured(&self.hurt(), &self.rules.statistics) {
             VerificationResult::Recovered
         } else if now >= until {
             let why = if judgement.blind.is_empty() {
@@ -39,7 +45,19 @@ impl Watch {
         self.end_verification(result, now, out);
     }
 
-    fn end_verification(&mut self, result: VerificationResult, now: Timestamp, out: &mut Vec<Effect>) {
+    /// The signals for which it was turned back: they have to be shown well, whatever their role is.
+    fn hurt(&self) -> std::collections::BTreeSet<crate::ids::SignalName> {
+        let Some(incident) = &self.incident else { return Default::default() };
+        let at = self.deployment.at;
+        crate::verdict::judge(&self.evidence, &self.reports, &self.rules, at, at).decisive(&incident.row).0
+    }
+
+    pub(super) fn end_verification(
+        &mut self,
+        result: VerificationResult,
+        now: Timestamp,
+        out: &mut Vec<Effect>,
+    ) {
         let severity = self.incident.as_ref().map(|incident| incident.severity);
         match result {
             VerificationResult::Recovered => {

@@ -35,6 +35,9 @@ struct Arguments {
     /// Milliseconds to wait after the effect.
     #[arg(long, default_value_t = 0)]
     sleep_after_ms: u64,
+    /// Do nothing if the journal has an effect with this key already: what a target that knows idempotency keys does.
+    #[arg(long)]
+    once_per_key: bool,
     /// How to end, once the effect is durable.
     #[arg(long, default_value_t = 0)]
     exit: u8,
@@ -43,6 +46,12 @@ struct Arguments {
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     std::thread::sleep(Duration::from_millis(arguments.sleep_before_ms));
+    let known = || -> Result<bool> {
+        Ok(journal::read(&arguments.journal)?.iter().any(|effect| effect.key == arguments.key))
+    };
+    if arguments.once_per_key && known()? {
+        return Ok(ExitCode::from(arguments.exit));
+    }
     let effect = Effect {
         time: Timestamp::now(),
         plan: arguments.plan,

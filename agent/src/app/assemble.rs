@@ -1,0 +1,195 @@
+//! From a configuration to settings: secrets are resolved, sources and notifiers made. Starts nothing.
+
+use super::{Sampler, Settings, TOKEN_FILE, build, token};
+use crate::clock;
+use crate::config::{Config, Flag, Inputs, LogLevel};
+use crate::events::auth::{Credential, EventSourceKey, ServiceScope};
+use crate::events::{AlertLabels, EventSourceKeys};
+use crate::notify::{self, LogConfig, Notifiers};
+use crate::secrets::Secrets;
+use crate::signals::SignalSource;
+use crate::signals::probe::ProbeSource;
+use crate::signals::prometheus::{Credentials, PrometheusConfig, PrometheusSource};
+use crate::signals::scrape::ScrapeSource;
+use crate::telemetry::{LogFormat, start_log};
+use anyhow::Context as _;
+use rules::action::SecretRef;
+use rules::fleet::Freeze;
+use rules::ids::SourceName;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What `turnback run` is told.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Files of the configuration, in order.
+    pub config: Vec<PathBuf>,
+    /// Where the API listens, instead of what is configured.
+    pub listen: Option<SocketAddr>,
+    /// Where the state is, instead of what is configured.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Options {
+    /// As inputs of the configuration: what is given by flags wins over everything.
+    pub fn inputs(self) -> Inputs {
+        let flag = |name: &str, key: &str, value: String| Flag { name: name.into(), key: key.into(), value };
+        let listen = self.listen.map(|listen| flag("--listen", "api.listen", listen.to_string()));
+        let state_dir = self.state_dir.map(|dir| flag("--state-dir", "state_dir", dir.display().to_string()));
+        Inputs::from_process(self.config, [listen, state_dir].into_iter().flatten().collect())
+    }
+}
+
+fn level(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    }
+}
+
+/// Runs an agent until it is asked to end (interrupt or terminate).
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let loaded = Config::load(&options.inputs())?;
+    let log = &loaded.config.log;
+    let format = match log.format {
+        crate::config::LogFormat::Text => LogFormat::Text,
+        crate::config::LogFormat::Json => LogFormat::Json,
+    };
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    start_log(format, level(log.level), color);
+    let settings = settings(loaded.config)?;
+    let app = build(settings).await?;
+    tracing::info!(address = %app.address()?, "listening");
+    app.run(asked_to_end()?).await
+}
+
+fn asked_to_end() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot hear SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot hear SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to end");
+    })
+}
+
+/// Everything an agent is made of, from its configuration.
+pub fn settings(config: Config) -> anyhow::Result<Settings> {
+    let secrets = Arc::new(Secrets::new());
+    let state_dir =
+        config.state_dir.clone().context("no state directory is known; set `state_dir` or HOME")?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&state_dir);
+    made.with_context(|| format!("cannot make the state directory {}", state_dir.display()))?;
+    let token = match &config.api.token {
+        Some(reference) => resolve(&secrets, reference, "api.token")?,
+        None => token::read_or_make(&state_dir.join(TOKEN_FILE))?,
+    };
+    let event_sources = event_sources(&config, &secrets, &token)?;
+    let (signal_sources, samplers) = signal_sources(&config, &secrets)?;
+    let notifiers = notifiers(&config, &secrets)?;
+    let freezes = config.freezes.iter().map(|freeze| Freeze {
+        service: freeze.service.clone(),
+        from: freeze.from,
+        until: Some(freeze.until),
+        reason: freeze.reason.clone(),
+        by: "the configuration".into(),
+    });
+    Ok(Settings {
+        listen: config.api.listen,
+        freezes: freezes.collect(),
+        state_dir,
+        token,
+        event_sources,
+        signal_sources,
+        samplers,
+        notifiers,
+        secrets,
+        rules: Arc::new(move |service, environment| config.rule_set(service, environment)),
+    })
+}
+
+fn resolve(secrets: &Secrets, reference: &SecretRef, key: &str) -> anyhow::Result<String> {
+    let secret = secrets.resolve(reference).with_context(|| format!("cannot fill in {key}"))?;
+    Ok(secret.expose().to_owned())
+}
+
+/// The configured sources, and `local`: whoever holds the API's token may tell news of every service.
+fn event_sources(config: &Config, secrets: &Secrets, token: &str) -> anyhow::Result<EventSourceKeys> {
+    let mut keys = EventSourceKeys::default();
+    let local = SourceName::new("local").context("cannot name the local source")?;
+    let credential = Credential::Bearer { token: token.to_owned() };
+    keys.add(
+        EventSourceKey { name: local, credential, services: ServiceScope::all() },
+        AlertLabels::default(),
+    );
+    for (name, source) in &config.events.sources {
+        let read = |reference: &SecretRef| match secrets.resolve(reference) {
+            Ok(secret) => Ok(secret.expose().to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        keys.add(source.key(name.clone(), read)?, source.alert_labels.clone());
+    }
+    Ok(keys)
+}
+
+type Sources = (BTreeMap<String, Arc<dyn SignalSource>>, Vec<Sampler>);
+
+fn signal_sources(config: &Config, secrets: &Secrets) -> anyhow::Result<Sources> {
+    let mut sources: BTreeMap<String, Arc<dyn SignalSource>> = BTreeMap::new();
+    let mut samplers = Vec::new();
+    // Destructured, so that a kind of source that is not wired does not compile.
+    let crate::config::SignalSourcesConfig { prometheus, scrape, probe } = &config.signals;
+    for (name, config) in prometheus {
+        let credentials = credentials(name, config, secrets)?;
+        let source = PrometheusSource::new(name, config, &credentials, clock::now)?;
+        sources.insert(name.clone(), Arc::new(source));
+    }
+    for (name, config) in scrape {
+        let source = Arc::new(ScrapeSource::new(name, config)?);
+        sources.insert(name.clone(), Arc::clone(&source) as Arc<dyn SignalSource>);
+        samplers.push(Sampler::Scrape(source));
+    }
+    for (name, config) in probe {
+        let source = Arc::new(ProbeSource::new(name, config)?);
+        sources.insert(name.clone(), Arc::clone(&source) as Arc<dyn SignalSource>);
+        samplers.push(Sampler::Probe(source));
+    }
+    Ok((sources, samplers))
+}
+
+fn credentials(name: &str, config: &PrometheusConfig, secrets: &Secrets) -> anyhow::Result<Credentials> {
+    let at = |key: &str| format!("signals.prometheus.{name}.{key}");
+    let read = |reference: &SecretRef, key: &str| -> anyhow::Result<crate::signals::Secret> {
+        Ok(crate::signals::Secret::new(resolve(secrets, reference, &at(key))?))
+    };
+    let headers = config.secret_headers.iter().map(|(header, reference)| {
+        Ok((header.clone(), read(reference, &format!("secret_headers.{header}"))?))
+    });
+    Ok(Credentials {
+        bearer: config.bearer.as_ref().map(|reference| read(reference, "bearer")).transpose()?,
+        password: config.basic.as_ref().map(|basic| read(&basic.password, "basic.password")).transpose()?,
+        headers: headers.collect::<anyhow::Result<_>>()?,
+    })
+}
+
+/// The configured notifiers, and always the log.
+fn notifiers(config: &Config, secrets: &Secrets) -> anyhow::Result<(Notifiers, notify::Delivery)> {
+    let mut notify = config.notify.clone();
+    notify.log.entry("log".into()).or_insert(LogConfig {});
+    Ok(Notifiers::new(notify::build(&notify, secrets, clock::now)?))
+}
+
+/// The ledger's file of a state directory.
+pub fn ledger_file(state_dir: &Path) -> PathBuf {
+    state_dir.join(super::LEDGER_FILE)
+}

@@ -1,0 +1,69 @@
+//! The release to return to, and why it is believed to be good.
+
+use super::Watch;
+use crate::fleet::{KnownGood, Situation};
+use crate::ids::Version;
+use crate::units::Span;
+
+impl Watch {
+    /// The release to return to and why it is believed to be good: what ran before if it is proven, else the newest
+    /// release with a proof, else what ran before without one.
+    pub fn target(&self, situation: &Situation, asked: Option<&Version>) -> Option<KnownGood> {
+        let unproven = |release: &crate::deployment::Release| KnownGood {
+            release: release.clone(),
+            ran_for: Span::default(),
+            requests: 0.0,
+            at: self.deployment.at,
+        };
+        let usable = |known: &&KnownGood| known.release.version != self.deployment.release.version;
+        let proven =
+            |version: &Version| situation.known_good.iter().find(|known| known.release.version == *version);
+        if let Some(version) = asked {
+            let release = crate::deployment::Release { version: version.clone() };
+            return Some(proven(version).cloned().unwrap_or_else(|| unproven(&release)));
+        }
+        let previous = self
+            .deployment
+            .previous
+            .as_ref()
+            .filter(|release| release.version != self.deployment.release.version);
+        let before =
+            previous.map(|release| self.proof_by_baseline(release).unwrap_or_else(|| unproven(release)));
+        let remembered = previous.and_then(|release| proven(&release.version)).cloned();
+        let good_enough = |known: &KnownGood| {
+            let guards = &self.rules.guards;
+            known.ran_for >= guards.known_good_for && known.requests >= f64::from(guards.known_good_requests)
+        };
+        let best_before = [remembered, before.clone()].into_iter().flatten().find(good_enough);
+        let newest = situation
+            .known_good
+            .iter()
+            .rev()
+            .filter(usable)
+            .find(|known| good_enough(known) && !situation.turned_back.contains(&known.release.version));
+        best_before.or_else(|| newest.cloned()).or(before)
+    }
+
+    /// What ran before the deployment served the baseline: that is a proof of its own, as far as it was well then and
+    /// ran all that time.
+    fn proof_by_baseline(&self, release: &crate::deployment::Release) -> Option<KnownGood> {
+        let critical: Vec<_> = self
+            .evidence
+            .signals
+            .values()
+            .filter(|evidence| evidence.signal.role == crate::signal::Role::Critical)
+            .filter(|evidence| evidence.baseline.known().is_some())
+            .collect();
+        if critical.iter().any(|evidence| evidence.was_beyond_a_bound()) {
+            return None;
+        }
+        let known: Vec<_> = critical.iter().filter_map(|evidence| evidence.baseline.known()).collect();
+        let measured = known.iter().map(|before| before.span).min()?;
+        let ran = self.previous_since.map_or(measured, |since| Span::between(since, self.deployment.at));
+        let span = measured.min(ran);
+        // Only the part of the measured requests that it can have served itself.
+        let part = if measured > span { span.seconds() / measured.seconds() } else { 1.0 };
+        let requests = part * known.iter().map(|before| before.share.requests).fold(0.0, f64::max);
+        Some(KnownGood { release: release.clone(), ran_for: span, requests, at: self.deployment.at })
+    }
+}

@@ -1,0 +1,1022 @@
+//! The road of one deployment through the deciding half, scenario by scenario, in a made-up world.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails here fails the test that called it")]
+
+#[path = "road/laws.rs"]
+mod laws;
+#[path = "road/words.rs"]
+mod words;
+mod world;
+
+use rules::action::{EffectClass, FailureKind, StepOutcome, Undo};
+use rules::decision::{AutonomyLevel, Decision};
+use rules::deployment::ReportState;
+use rules::fleet::{Fleet, FleetEntry, Freeze};
+use rules::guard::HoldReason;
+use rules::ids::{PlanDigest, PlanId};
+use rules::matrix::Severity;
+use rules::units::Span;
+use rules::verdict::Verdict;
+use rules::watch::{Entry, Input, NoticeKind, Outcome, Phase};
+use world::{
+    BAD, Load, WELL, World, at, environment, failed, impatient, release, report, rules, runbook, service,
+    undo, unknown,
+};
+
+use AutonomyLevel::{Approve, Auto, Observe, Recommend};
+use jiff::Timestamp;
+
+fn bad_release(level: AutonomyLevel) -> World {
+    World::new(impatient(level), Load { errors: 0.01, ..WELL }, BAD, 20.0, 1)
+}
+
+const AN_HOUR: i64 = 3_700;
+
+#[test]
+fn each_autonomy_level_does_what_its_name_says() {
+    let table = [
+        (Observe, NoticeKind::WouldRollBack, 0, Outcome::Degraded(Severity::P1)),
+        (Recommend, NoticeKind::Recommended, 0, Outcome::Degraded(Severity::P1)),
+        (Approve, NoticeKind::ApprovalNeeded, 0, Outcome::Degraded(Severity::P1)),
+        (Auto, NoticeKind::RollbackBegan, 1, Outcome::RolledBack),
+    ];
+    for (level, notice, steps, outcome) in table {
+        let mut world = bad_release(level);
+        world.run_to(AN_HOUR);
+        assert_eq!(world.outcome(), Some(&outcome), "{level}: {:#?}", world.titles());
+        assert_eq!(world.begun.len(), steps, "{level}");
+        assert_eq!(world.told(notice), 1, "{level}: {:#?}", world.titles());
+        assert_eq!(
+            world.told(NoticeKind::Degraded),
+            if level == Auto { 1 } else { 2 },
+            "{level}: {:#?}",
+            world.titles()
+        );
+        let began =
+            world.facts.iter().filter(|fact| matches!(fact, FleetEntry::RollbackBegan { .. })).count();
+        let ended =
+            world.facts.iter().filter(|fact| matches!(fact, FleetEntry::RollbackEnded { .. })).count();
+        assert_eq!((began, ended), (steps, steps), "{level}");
+    }
+}
+
+#[test]
+fn a_stale_digest_is_refused_and_the_right_one_executes() {
+    let mut world = bad_release(Approve);
+    world.run_to(200);
+    assert!(matches!(world.watch.phase, Phase::AwaitingApproval { .. }), "{:#?}", world.titles());
+    world.tell(Input::Approved { by: "eve".into(), digest: PlanDigest::of("another plan") });
+    assert!(world.answers.last().unwrap().as_ref().unwrap_err().contains("stale"));
+    assert!(world.begun.is_empty());
+    world.approve();
+    assert!(world.answers.last().unwrap().is_ok(), "{:?}", world.answers);
+    world.run_to(AN_HOUR);
+    assert_eq!((world.begun.len(), world.outcome()), (1, Some(&Outcome::RolledBack)));
+    assert!(world.begun[0].by_person);
+    world.approve();
+    assert!(world.answers.last().unwrap().is_err(), "a second word for the same plan does nothing");
+    assert_eq!(world.begun.len(), 1);
+}
+
+#[test]
+fn an_approval_expires_and_is_never_upgraded_to_an_action() {
+    let mut world = bad_release(Auto);
+    let freeze = Freeze {
+        service: None,
+        from: at(-60),
+        until: Some(at(600)),
+        reason: "launch".into(),
+        by: "ann".into(),
+    };
+    world.fact(FleetEntry::Frozen(freeze));
+    world.run_to(AN_HOUR);
+    // The freeze was over while people were asked; that does not make their silence a yes.
+    assert_eq!(world.begun.len(), 0, "{:#?}", world.titles());
+    assert_eq!(world.told(NoticeKind::ApprovalNeeded), 1);
+    assert_eq!(world.count(|entry| *entry == Entry::ApprovalExpired), 1);
+    world.approve();
+    assert!(world.answers.last().unwrap().is_err());
+}
+
+#[test]
+fn an_expired_approval_is_called_out_twice_and_then_handed_over() {
+    let mut world = bad_release(Approve);
+    world.run_to(1_500);
+    assert_eq!(world.watch.phase, Phase::HandedOver);
+    let about = |words: &str| world.titles().iter().filter(|title| title.contains(words)).count();
+    assert_eq!(about("still waits for an approval"), 1, "{:#?}", world.titles());
+    assert_eq!(about("nobody approved in time"), 1);
+    world.approve();
+    assert!(world.answers.last().unwrap().is_err());
+    assert!(world.begun.is_empty());
+}
+
+#[test]
+fn an_approval_of_something_that_is_over_is_refused() {
+    let mut world = World::new(impatient(Approve), WELL, WELL, 20.0, 2);
+    world.run_to(60);
+    world.tell(Input::Reported(report("smoke_test_failed", ReportState::Firing, 60)));
+    assert!(matches!(world.watch.phase, Phase::AwaitingApproval { .. }));
+    world.run_to(100);
+    world.tell(Input::Reported(report("smoke_test_failed", ReportState::Resolved, 60)));
+    assert_eq!(world.watch.phase, Phase::Watching);
+    world.approve();
+    assert!(world.answers.last().unwrap().is_err());
+    world.run_to(AN_HOUR);
+    assert_eq!(world.begun.len(), 0);
+    assert_eq!(world.told(NoticeKind::Escalation), 0, "what is over has no clocks: {:#?}", world.titles());
+    assert_eq!(world.outcome(), Some(&Outcome::Healthy));
+}
+
+#[test]
+fn well_is_shown_by_its_own_test_and_remembered() {
+    let mut world = World::new(rules(Auto), WELL, WELL, 20.0, 3);
+    world.run_to(290);
+    assert_ne!(world.watch.verdict.as_ref().map(|(verdict, _)| *verdict), Some(Verdict::Healthy), "soak");
+    world.run_to(AN_HOUR);
+    assert_eq!(world.outcome(), Some(&Outcome::Healthy));
+    assert_eq!(world.told(NoticeKind::Healthy), 1);
+    assert_eq!(world.notices.len(), 1, "{:#?}", world.titles());
+    let known = world.fleet.situation(&service(), &environment(), world.now).known_good;
+    assert_eq!(known.len(), 1);
+    assert!(known[0].requests > 60_000.0 && known[0].ran_for >= Span::from_minutes(60));
+    let judged = world.count(|entry| matches!(entry, Entry::Judged { .. } | Entry::Decided(_)));
+    assert!(judged <= 6, "{judged} changes of mind about a healthy release");
+}
+
+#[test]
+fn no_traffic_is_neither_good_nor_bad() {
+    let mut world = World::new(rules(Auto), WELL, WELL, 20.0, 4);
+    world.requests_per_second = 0.0;
+    world.run_to(AN_HOUR);
+    assert_eq!(world.outcome(), Some(&Outcome::Inconclusive), "{:#?}", world.titles());
+    assert!(!world.facts.iter().any(|fact| matches!(fact, FleetEntry::ProvedGood { .. })));
+}
+
+#[test]
+fn a_metrics_outage_is_told_once_and_acted_on_never() {
+    let mut world = World::new(impatient(Auto), WELL, WELL, 20.0, 5);
+    world.outages.push((at(600), at(99_999)));
+    world.run_to(AN_HOUR);
+    assert_eq!(world.told(NoticeKind::Blind), 1, "{:#?}", world.titles());
+    assert_eq!((world.permits.len(), world.outcome()), (0, Some(&Outcome::Blind)));
+    let mut world = World::new(impatient(Auto), WELL, WELL, 20.0, 5);
+    world.outages.push((at(600), at(1_200)));
+    world.run_to(AN_HOUR);
+    assert_eq!((world.told(NoticeKind::Blind), world.told(NoticeKind::SightBack)), (1, 1));
+    assert_eq!(world.outcome(), Some(&Outcome::Healthy));
+}
+
+#[test]
+fn a_short_hole_takes_no_pass_back() {
+    let mut world = World::new(rules(Auto), WELL, WELL, 20.0, 6);
+    for start in (400..3_000).step_by(100) {
+        world.outages.push((at(start), at(start + 15)));
+    }
+    world.run_to(AN_HOUR);
+    assert_eq!((world.outcome(), world.told(NoticeKind::Healthy)), (Some(&Outcome::Healthy), 1));
+    let judged = world.count(|entry| matches!(entry, Entry::Judged { .. }));
+    assert!(judged <= 3, "{judged} verdicts");
+}
+
+#[test]
+fn late_news_do_not_make_blind() {
+    let mut world = World::new(rules(Auto), WELL, WELL, 20.0, 7);
+    let situation = world.situation();
+    let (watch, _effects) =
+        rules::watch::Watch::open(&world::deploy("v2", "late", -600), rules(Auto), &situation, at(5));
+    world.watch = watch;
+    world.tell(Input::Tick);
+    assert_eq!(world.told(NoticeKind::Blind), 0, "{:#?}", world.titles());
+}
+
+#[test]
+fn slow_is_tried_to_be_mitigated_and_then_turned_back() {
+    let mut world = World::new(rules(Auto), WELL, Load { slow: 3.0, ..WELL }, 20.0, 8);
+    world.run_to(300);
+    let incident = world.watch.incident.clone().unwrap();
+    assert_eq!((incident.severity, incident.row.as_str()), (Severity::P2, "response-time-doubled"));
+    assert!(matches!(&world.watch.phase, Phase::Mitigating { name, .. } if name == "scale"));
+    assert!(world.begun.is_empty());
+    world.run_to(AN_HOUR);
+    assert_eq!(world.told(NoticeKind::Mitigation), 3, "{:#?}", world.titles());
+    assert_eq!(world.begun.len(), 1);
+    let began = world.notices.iter().find(|(_, notice)| notice.kind == NoticeKind::RollbackBegan).unwrap().0;
+    assert!(began >= Span::from_minutes(15).after(incident.opened), "three times five minutes of patience");
+}
+
+#[test]
+fn a_mitigation_that_helps_ends_the_matter() {
+    let mut world = World::new(rules(Auto), WELL, BAD, 50.0, 9);
+    world.loads.push((at(150), WELL));
+    world.run_to(AN_HOUR);
+    assert_eq!(world.permits.len(), 0, "{:#?}", world.titles());
+    assert_eq!(world.told(NoticeKind::Recovered), 1, "{:#?}", world.titles());
+    assert_eq!(world.told(NoticeKind::Escalation), 0, "clocks stop when it is over: {:#?}", world.titles());
+    assert!(world.watch.incident.as_ref().unwrap().recovered.is_some());
+    assert_eq!(world.outcome(), Some(&Outcome::Healthy));
+}
+
+#[test]
+fn what_comes_back_after_a_mitigation_is_news_again() {
+    let mut world = World::new(rules(Auto), WELL, BAD, 50.0, 9);
+    world.loads.extend([(at(150), WELL), (at(1_000), BAD)]);
+    world.run_to(AN_HOUR);
+    assert_eq!(world.told(NoticeKind::Mitigation), 2, "{:#?}", world.titles());
+    let accused = world.titles().iter().filter(|title| title.contains("error-rate-above-10-percent")).count();
+    assert_eq!(accused, 2, "{:#?}", world.titles());
+    assert_eq!(world.outcome(), Some(&Outcome::RolledBack));
+}
+
+#[test]
+fn between_five_and_ten_percent_is_maybe() {
+    let mut world = World::new(rules(Auto), WELL, Load { errors: 0.075, ..WELL }, 50.0, 10);
+    world.run_to(600);
+    assert_eq!(world.watch.incident.as_ref().unwrap().row, "error-rate-above-5-percent");
+    assert!(matches!(&world.watch.phase, Phase::Mitigating { .. }));
+    assert!(world.begun.is_empty());
+}
+
+#[test]
+fn a_service_that_always_failed_is_not_blamed() {
+    let always = Load { errors: 0.12, ..WELL };
+    let mut world = World::new(impatient(Auto), always, always, 20.0, 11);
+    world.run_to(AN_HOUR);
+    assert!(world.permits.is_empty());
+    assert!(world.watch.incident.is_none(), "{:?}", world.watch.incident);
+}
+
+#[test]
+fn a_short_history_of_failing_is_a_history_too() {
+    // 2 requests a minute: 240 in the whole past, below the size at which the prior is forgotten.
+    let always = Load { errors: 0.5, ..WELL };
+    for seed in 0..5 {
+        let mut world = World::new(impatient(Auto), always, always, 0.033, seed);
+        world.run_to(20);
+        let baseline = &world.watch.evidence.signals[&world::signal("errors")].baseline;
+        let share = &baseline.known().unwrap().share;
+        assert!(share.requests < 1_000.0 && share.upper > 0.5, "{share:?}");
+        world.requests_per_second = 2.0;
+        world.run_to(AN_HOUR);
+        assert!(world.watch.incident.is_none(), "{seed}: {:?}", world.watch.incident);
+    }
+}
+
+#[test]
+fn one_error_in_three_requests_is_nothing() {
+    let mut world = World::new(impatient(Auto), WELL, BAD, 20.0, 12);
+    world.requests_per_second = 0.0;
+    world.run_to(60);
+    let mut measured = world.measure(&world::signal("errors"), at(60), at(70));
+    let reading = rules::signal::Reading::Counts { bad: 1.0, total: 3.0 };
+    measured.observation = rules::signal::Observation::Seen { reading, newest: at(70) };
+    world.now = at(70);
+    world.tell(Input::Samples(vec![measured]));
+    assert!(world.watch.incident.is_none());
+    assert!(world.notices.is_empty());
+}
+
+#[test]
+fn down_is_p0() {
+    let mut world = World::new(rules(Auto), WELL, Load { up: 0.0, ..WELL }, 20.0, 13);
+    world.run_to(600);
+    let incident = world.watch.incident.clone().unwrap();
+    assert_eq!((incident.severity, incident.row.as_str()), (Severity::P0, "service-down"));
+    assert_eq!(world.outcome(), Some(&Outcome::RolledBack), "{:#?}", world.titles());
+    // That the evidence is a minute old is no reason to wake somebody.
+    assert_eq!(world.told(NoticeKind::Held), 0, "{:#?}", world.titles());
+}
+
+#[test]
+fn a_failed_smoke_test_needs_no_statistics() {
+    let mut world = World::new(rules(Auto), WELL, WELL, 20.0, 14);
+    world.run_to(15);
+    world.tell(Input::Reported(report("smoke_test_failed", ReportState::Firing, 14)));
+    assert_eq!(world.watch.incident.as_ref().unwrap().severity, Severity::P1);
+    assert_eq!(world.begun.len(), 1, "{:#?}", world.titles());
+}
+
+#[test]
+fn what_began_before_the_deployment_does_not_count() {
+    let mut world = World::new(rules(Auto), WELL, WELL, 20.0, 15);
+    world.run_to(60);
+    world.tell(Input::Reported(report("smoke_test_failed", ReportState::Firing, -600)));
+    world.run_to(300);
+    assert!(world.watch.incident.is_none());
+    assert!(world.permits.is_empty());
+}
+
+#[test]
+fn one_of_two_reporters_does_not_speak_for_both() {
+    let mut world = World::new(rules(Observe), WELL, WELL, 20.0, 15);
+    world.run_to(60);
+    let mut other = report("service_down", ReportState::Firing, 60);
+    other.id = "another-pod".into();
+    world.tell(Input::Reported(report("service_down", ReportState::Firing, 60)));
+    world.tell(Input::Reported(other.clone()));
+    other.state = ReportState::Resolved;
+    world.tell(Input::Reported(other));
+    assert_eq!(world.watch.verdict.as_ref().unwrap().0, Verdict::Degraded(Severity::P0));
+    world.tell(Input::Reported(report("service_down", ReportState::Resolved, 60)));
+    assert_ne!(world.watch.verdict.as_ref().unwrap().0, Verdict::Degraded(Severity::P0));
+}
+
+#[test]
+fn a_flood_of_reports_stops_neither_the_looking_nor_the_timeline() {
+    let mut world = World::new(rules(Observe), WELL, WELL, 20.0, 16);
+    let before = world.count(|entry| matches!(entry, Entry::Measured { .. }));
+    for second in 10..1_000 {
+        world.run_to(second);
+        world.tell(Input::Reported(report("something_else", ReportState::Firing, second)));
+    }
+    let looks = world.count(|entry| matches!(entry, Entry::Measured { .. })) - before;
+    assert!(looks > 90, "{looks} looks in 990 seconds");
+    assert!(world.watch.reports.is_empty(), "what no row asks for is not kept");
+    assert!(world.watch.timeline.len() <= 500);
+    assert!(world.watch.timeline[0].1.contains("deployed"));
+    assert_eq!(world.watch.timeline.last().unwrap().0, at(999));
+}
+
+#[test]
+fn the_most_severe_row_wins() {
+    let mut world = World::new(rules(Observe), WELL, Load { errors: 0.3, up: 0.0, ..WELL }, 20.0, 17);
+    world.run_to(600);
+    assert_eq!(world.watch.verdict.as_ref().unwrap().1.as_deref(), Some("service-down"));
+}
+
+#[test]
+fn a_newer_deployment_ends_the_watch() {
+    let mut world = World::new(rules(Auto), WELL, WELL, 20.0, 18);
+    world.run_to(100);
+    world.supersede();
+    assert_eq!(world.outcome(), Some(&Outcome::Superseded));
+    assert!(world.notices.is_empty());
+
+    let mut world = bad_release(Approve);
+    world.run_to(200);
+    assert!(matches!(world.watch.phase, Phase::AwaitingApproval { .. }));
+    world.supersede();
+    world.approve();
+    assert!(world.answers.last().unwrap().is_err());
+    assert_eq!((world.begun.len(), world.outcome()), (0, Some(&Outcome::Superseded)));
+    assert!(world.titles().last().unwrap().contains("newer deployment"), "who was asked is told");
+}
+
+#[test]
+fn a_newer_deployment_stops_a_plan_at_the_next_step() {
+    let mut rules = impatient(Auto);
+    rules.runbook =
+        Some(runbook(&[("one", EffectClass::Keyed, undo()), ("two", EffectClass::Keyed, undo())]));
+    let mut world = World::new(rules, WELL, BAD, 20.0, 19);
+    while world.begun.is_empty() {
+        let next = world.now.as_second() - at(0).as_second() + 1;
+        world.run_to(next);
+    }
+    world.supersede();
+    world.run_to(AN_HOUR);
+    assert_eq!(world.begun.len(), 1);
+    assert!(matches!(world.outcome(), Some(Outcome::Stuck(_))), "{:?}", world.outcome());
+    assert_eq!(world.fleet.situation(&service(), &environment(), world.now).active_here, None);
+    assert_eq!(world.told(NoticeKind::NeedsPerson), 1);
+}
+
+#[test]
+fn a_newer_deployment_during_the_last_step_is_not_verified() {
+    let mut world = bad_release(Auto);
+    while world.begun.is_empty() {
+        let next = world.now.as_second() - at(0).as_second() + 1;
+        world.run_to(next);
+    }
+    world.supersede();
+    world.run_to(AN_HOUR);
+    assert_eq!(world.outcome(), Some(&Outcome::Superseded));
+    assert_eq!(world.told(NoticeKind::NeedsPerson), 1);
+    let running = world.fleet.situation(&service(), &environment(), world.now).running;
+    assert_eq!(running, Some(release("v3")), "the plan's target is not believed to run");
+}
+
+#[test]
+fn the_kill_switch_holds_before_a_plan() {
+    let mut world = bad_release(Auto);
+    world.pull_kill_switch();
+    world.run_to(400);
+    assert_eq!(world.permits.len(), 0);
+    assert_eq!(world.told(NoticeKind::Held), 1, "{:#?}", world.titles());
+    world.release_kill_switch();
+    world.run_to(AN_HOUR);
+    assert_eq!((world.begun.len(), world.outcome()), (1, Some(&Outcome::RolledBack)));
+}
+
+#[test]
+fn the_kill_switch_holds_within_a_plan() {
+    let mut rules = impatient(Auto);
+    rules.runbook =
+        Some(runbook(&[("one", EffectClass::Keyed, undo()), ("two", EffectClass::OneShot, undo())]));
+    let mut world = World::new(rules, WELL, BAD, 20.0, 20);
+    while world.begun.is_empty() {
+        let next = world.now.as_second() - at(0).as_second() + 1;
+        world.run_to(next);
+    }
+    world.pull_kill_switch();
+    let now = world.now.as_second() - at(0).as_second();
+    world.run_to(now + 300);
+    assert_eq!((world.begun.len(), world.told(NoticeKind::Held)), (1, 1), "{:#?}", world.titles());
+    let intents = world.count(|entry| matches!(entry, Entry::StepIntended { .. }));
+    assert_eq!(intents, 2, "a plan that is held does not fill the ledger");
+    world.release_kill_switch();
+    world.run_to(AN_HOUR);
+    assert_eq!(world.begun.len(), 2);
+    assert_eq!(world.outcome(), Some(&Outcome::RolledBack), "{:#?}", world.titles());
+}
+
+#[test]
+fn a_plan_that_is_held_too_long_before_its_first_step_changed_nothing() {
+    // The switch is pulled between the decision and the first step.
+    let mut world = bad_release(Approve);
+    world.run_to(200);
+    let digest = world.digest();
+    let situation = world.situation();
+    let effects = world.watch.on(Input::Approved { by: "ann".into(), digest }, &situation, world.now);
+    for effect in effects {
+        match effect {
+            rules::watch::Effect::Record { entry, fleet } => {
+                fleet.into_iter().for_each(|fact| world.fact(fact));
+                world.entries.push((world.now, entry));
+            }
+            rules::watch::Effect::RunStep(permit) => {
+                let outcome = StepOutcome::NotBegun { reason: "stopped".into() };
+                world.pull_kill_switch();
+                world.tell(Input::StepEnded { plan: permit.plan, step: 0, attempt: 1, outcome });
+                break;
+            }
+            _ => {}
+        }
+    }
+    world.run_to(AN_HOUR);
+    assert!(world.begun.is_empty());
+    assert!(
+        matches!(world.outcome(), Some(Outcome::Unwound(_))),
+        "nothing was touched: {:?}",
+        world.outcome()
+    );
+}
+
+/// What is changed in the world before the bad release is seen, and what is expected to be decided because of it.
+type GuardCase = (&'static str, fn(&mut World), Decision, HoldReason);
+
+#[test]
+fn each_guard_does_its_part() {
+    let ask = Decision::Propose { approval: true };
+    let tell = Decision::Propose { approval: false };
+    fn rollbacks(world: &mut World, whose: &str, versions: &[&str], seconds: i64, ends: bool) {
+        for (number, version) in versions.iter().enumerate() {
+            let name = rules::ids::ServiceName::new(whose).unwrap();
+            let plan = PlanId::new(format!("p-{whose}-{number}")).unwrap();
+            let when = at(seconds);
+            let (service, environment) = (name, environment());
+            world.fact(FleetEntry::RollbackBegan {
+                service: service.clone(),
+                environment: environment.clone(),
+                plan: plan.clone(),
+                from: release(version).version,
+                by_person: false,
+                at: when,
+            });
+            if ends {
+                world.fact(FleetEntry::RollbackEnded { service, environment, plan, running: None, at: when });
+            }
+        }
+    }
+    let cases: [GuardCase; 14] = [
+        (
+            "frozen",
+            |w| {
+                let freeze = Freeze {
+                    service: Some(service()),
+                    from: at(-9),
+                    until: None,
+                    reason: "x".into(),
+                    by: "y".into(),
+                };
+                w.fact(FleetEntry::Frozen(freeze));
+            },
+            ask.clone(),
+            HoldReason::Frozen,
+        ),
+        (
+            "cooling down",
+            |w| rollbacks(w, "checkout", &["v0"], -600, true),
+            ask.clone(),
+            HoldReason::CoolingDown,
+        ),
+        (
+            "per service",
+            |w| rollbacks(w, "checkout", &["v0", "v-0"], -7_200, true),
+            ask.clone(),
+            HoldReason::TooMany,
+        ),
+        (
+            "per hour",
+            |w| rollbacks(w, "other", &["a", "b", "c", "d", "e"], -600, true),
+            ask.clone(),
+            HoldReason::TooMany,
+        ),
+        (
+            "another here",
+            |w| rollbacks(w, "checkout", &["v0"], -7_200, false),
+            Decision::Hold,
+            HoldReason::AnotherRollback,
+        ),
+        (
+            "at once",
+            |w| {
+                rollbacks(w, "one", &["a"], -100, false);
+                rollbacks(w, "two", &["a"], -100, false);
+            },
+            Decision::Hold,
+            HoldReason::AnotherRollback,
+        ),
+        (
+            "deploy window",
+            |w| w.watch.rules.guards.deploy_window = Span::from_seconds(1),
+            tell,
+            HoldReason::OutsideDeployWindow,
+        ),
+        ("no target", |w| w.watch.deployment.previous = None, Decision::Hold, HoldReason::NoTarget),
+        (
+            "unproven",
+            |w| w.watch.deployment.previous = Some(release("v1")),
+            ask.clone(),
+            HoldReason::UnprovenTarget,
+        ),
+        (
+            "came back",
+            |w| rollbacks(w, "checkout", &["v2"], -80_000, true),
+            ask.clone(),
+            HoldReason::CameBack,
+        ),
+        (
+            "target was bad",
+            |w| rollbacks(w, "checkout", &["v1"], -80_000, true),
+            ask.clone(),
+            HoldReason::TargetWasBad,
+        ),
+        (
+            "suspended",
+            |w| w.fact(FleetEntry::AutoSuspended { reason: "x".into(), at: at(-9) }),
+            ask.clone(),
+            HoldReason::AutoSuspended,
+        ),
+        (
+            "not heard",
+            |w| w.silent_sources.push("prometheus".into()),
+            Decision::Hold,
+            HoldReason::SourceNotHeard,
+        ),
+        (
+            "too little",
+            |w| w.watch.rules.guards.min_requests = 1_000_000,
+            Decision::Hold,
+            HoldReason::TooLittleEvidence,
+        ),
+    ];
+    for (name, change, decision, reason) in cases {
+        let mut world = bad_release(Auto);
+        if name == "unproven" {
+            world.watch.rules.guards.known_good_for = Span::from_minutes(100_000);
+        }
+        change(&mut world);
+        world.run_to(300);
+        let decided = world.watch.decision.clone().unwrap();
+        let reasons: Vec<HoldReason> = decided.holds.iter().map(|hold| hold.reason).collect();
+        assert_eq!(decided.decision, decision, "{name}: {reasons:?}");
+        assert!(reasons.contains(&reason), "{name}: {reasons:?}");
+        assert!(decided.holds.iter().all(|hold| hold.words.len() > 10), "{name}");
+        assert!(world.begun.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn without_a_baseline_a_person_is_asked() {
+    let change = |world: &mut World| world.outages.push((Timestamp::MIN, at(1)));
+    let mut world = World::with(impatient(Auto), WELL, BAD, 20.0, 21, change);
+    world.proven("v1");
+    world.run_to(300);
+    let decided = world.watch.decision.clone().unwrap();
+    assert_eq!(decided.decision, Decision::Propose { approval: true }, "{:?}", decided.holds);
+    assert!(decided.holds.iter().any(|hold| hold.reason == HoldReason::NoBaseline), "{:?}", decided.holds);
+}
+
+#[test]
+fn stale_evidence_is_not_acted_on() {
+    let mut world = bad_release(Approve);
+    world.run_to(200);
+    world.outages.push((at(200), at(99_999)));
+    world.run_to(320);
+    world.approve();
+    let refusal = world.answers.last().unwrap().clone().unwrap_err();
+    assert!(refusal.contains("older than"), "{refusal}");
+    assert!(world.begun.is_empty());
+}
+
+#[test]
+fn a_guard_that_comes_and_goes_is_told_once() {
+    let mut world = bad_release(Auto);
+    world.silent_sources.push("prometheus".into());
+    for second in (100..2_000).step_by(50) {
+        world.run_to(second);
+        world.silent_sources.truncate(0);
+        if second % 100 == 0 {
+            world.silent_sources.push("prometheus".into());
+            world.pull_kill_switch();
+        } else {
+            world.silent_sources.push("prometheus".into());
+            world.release_kill_switch();
+        }
+    }
+    assert!(world.told(NoticeKind::Held) <= 2, "{:#?}", world.titles());
+}
+
+fn steps(outcomes: &[StepOutcome], book: &[(&str, EffectClass, Undo)]) -> World {
+    let mut rules = impatient(Auto);
+    rules.runbook = Some(runbook(book));
+    let mut world = World::new(rules, WELL, BAD, 20.0, 22);
+    world.script.extend(outcomes.iter().cloned().map(Some));
+    world.run_to(AN_HOUR);
+    world
+}
+
+#[test]
+fn steps_fail_in_their_own_ways() {
+    use EffectClass::{Keyed, Lookup, OneShot};
+    use FailureKind::{Permanent, Retryable};
+    let (again, never) = (failed(Retryable), failed(Permanent));
+    let ok = world::done();
+
+    let world = steps(&[again.clone(), ok.clone()], &[("one", Keyed, undo())]);
+    assert_eq!((world.begun.len(), world.outcome()), (2, Some(&Outcome::RolledBack)));
+
+    let world =
+        steps(&[ok.clone(), never.clone(), ok.clone()], &[("one", Keyed, undo()), ("two", Keyed, undo())]);
+    let did: Vec<(usize, bool)> = world
+        .begun
+        .iter()
+        .map(|permit| (permit.index, permit.direction == rules::execution::Direction::Undo))
+        .collect();
+    assert_eq!(did, [(0, false), (1, false), (0, true)]);
+    assert!(matches!(world.outcome(), Some(Outcome::Unwound(_))));
+    assert_eq!(world.told(NoticeKind::NeedsPerson), 1);
+
+    let world =
+        steps(&[ok.clone(), never.clone(), never.clone()], &[("one", Keyed, undo()), ("two", Keyed, undo())]);
+    assert!(matches!(world.outcome(), Some(Outcome::Stuck(_))));
+    assert!(world.fleet.auto_suspended().is_some());
+
+    let world = steps(&[unknown()], &[("one", OneShot, undo())]);
+    assert_eq!(world.begun.len(), 1, "a one-shot step is never repeated");
+    assert!(matches!(world.outcome(), Some(Outcome::Stuck(_))));
+
+    let world = steps(&[again], &[("one", OneShot, undo())]);
+    assert_eq!(world.begun.len(), 1);
+    assert!(matches!(world.outcome(), Some(Outcome::Unwound(_))));
+
+    let world = steps(&[unknown(), unknown(), unknown(), unknown()], &[("one", Keyed, undo())]);
+    assert_eq!(world.begun.len(), 3);
+    assert!(world.begun.iter().all(|permit| permit.step.key == world.begun[0].step.key), "the same key");
+    assert_eq!(world.begun.iter().map(|permit| permit.unknown).collect::<Vec<_>>(), [false, true, true]);
+    assert!(matches!(world.outcome(), Some(Outcome::Stuck(_))));
+
+    // The last attempt certainly failed, the first may have worked: that is no clean failure.
+    let world = steps(&[unknown(), never.clone()], &[("one", Keyed, undo())]);
+    assert!(matches!(world.outcome(), Some(Outcome::Stuck(_))), "{:?}", world.outcome());
+    // Who looks first knows.
+    let world = steps(&[unknown(), never], &[("one", Lookup, undo())]);
+    assert!(matches!(world.outcome(), Some(Outcome::Unwound(_))), "{:?}", world.outcome());
+
+    let ended = |fact: &&FleetEntry| matches!(fact, FleetEntry::RollbackEnded { .. });
+    assert_eq!(world.facts.iter().filter(ended).count(), 1, "every plan that began ends for the fleet");
+}
+
+#[test]
+fn a_plan_that_takes_too_long_stops_at_the_next_step() {
+    let mut rules = impatient(Auto);
+    rules.runbook =
+        Some(runbook(&[("one", EffectClass::Keyed, undo()), ("two", EffectClass::Keyed, undo())]));
+    let mut world = World::new(rules, WELL, BAD, 20.0, 23);
+    world.step_seconds = 16 * 60;
+    world.run_to(AN_HOUR);
+    assert_eq!(world.begun.len(), 1);
+    assert!(
+        matches!(world.outcome(), Some(Outcome::Stuck(why)) if why.contains("15m")),
+        "{:?}",
+        world.outcome()
+    );
+}
+
+#[test]
+fn a_rollback_that_does_not_help_is_not_repeated() {
+    let mut world = bad_release(Auto);
+    world.cure = BAD;
+    world.run_to(AN_HOUR);
+    assert!(matches!(world.outcome(), Some(Outcome::NotRecovered(_))), "{:?}", world.outcome());
+    assert_eq!((world.begun.len(), world.told(NoticeKind::NeedsPerson)), (1, 1));
+    assert!(world.fleet.auto_suspended().is_some());
+    world.run_to(AN_HOUR * 3);
+    assert_eq!(world.begun.len(), 1);
+}
+
+#[test]
+fn the_last_errors_of_the_release_that_is_gone_are_not_held_against_the_old_one() {
+    let mut world = World::new(impatient(Auto), WELL, BAD, 100.0, 24);
+    while world.watch.phase != Phase::Executing {
+        let next = world.now.as_second() - at(0).as_second() + 1;
+        world.run_to(next);
+    }
+    // For some seconds behind the last step the source still delivers what was counted before.
+    let after = Span::from_seconds(20).after(world.now);
+    world.run_to(world.now.as_second() - at(0).as_second() + 6);
+    world.loads.push((world.now, BAD));
+    world.loads.push((after, WELL));
+    world.run_to(AN_HOUR);
+    assert_eq!(world.outcome(), Some(&Outcome::RolledBack), "{:#?}", world.titles());
+}
+
+#[test]
+fn a_rollback_nobody_can_see_is_unverified() {
+    let mut world = bad_release(Auto);
+    while world.watch.phase != Phase::Executing {
+        let next = world.now.as_second() - at(0).as_second() + 1;
+        world.run_to(next);
+    }
+    world.outages.push((world.now, at(99_999)));
+    world.run_to(AN_HOUR);
+    assert!(matches!(world.outcome(), Some(Outcome::Unverified(_))), "{:?}", world.outcome());
+    assert_eq!(world.told(NoticeKind::NeedsPerson), 1);
+    assert_eq!(world.told(NoticeKind::SightBack), 0);
+    assert!(world.fleet.auto_suspended().is_some());
+}
+
+#[test]
+fn fresh_evidence_is_no_sight() {
+    let mut world = World::new(impatient(Auto), WELL, WELL, 20.0, 25);
+    world.outages.push((at(100), at(99_999)));
+    world.run_to(400);
+    assert_eq!(world.told(NoticeKind::Blind), 1);
+    world.tell(Input::Reported(report("security_exposure", ReportState::Firing, 400)));
+    world.run_to(AN_HOUR);
+    assert_eq!(world.begun.len(), 1, "{:#?}", world.titles());
+    assert_eq!(
+        (world.told(NoticeKind::Blind), world.told(NoticeKind::SightBack)),
+        (1, 0),
+        "{:#?}",
+        world.titles()
+    );
+}
+
+#[test]
+fn each_clock_is_called_out_once() {
+    let mut world = World::new(impatient(Recommend), WELL, Load { errors: 0.5, ..WELL }, 50.0, 1);
+    world.watch.rules.watch.watch_for = Span::from_minutes(120);
+    world.run_to(AN_HOUR * 2);
+    let mut clocks: Vec<&str> = world
+        .entries
+        .iter()
+        .filter_map(|(_, entry)| match entry {
+            Entry::Escalated { clock } => Some(clock.as_str()),
+            _ => None,
+        })
+        .collect();
+    clocks.sort_unstable();
+    let expected = [
+        "the time to act is nearly over",
+        "the time to act is over",
+        "the time to decide is nearly over",
+        "the time to decide is over",
+    ];
+    assert_eq!(clocks, expected);
+    assert_eq!(world.told(NoticeKind::Escalation), 4, "{:#?}", world.titles());
+}
+
+#[test]
+fn worse_than_what_was_handed_over_is_decided_anew() {
+    let mut world = World::new(impatient(Recommend), WELL, Load { slow: 4.0, ..WELL }, 20.0, 26);
+    world.run_to(600);
+    assert_eq!((&world.watch.phase, world.told(NoticeKind::Recommended)), (&Phase::HandedOver, 1));
+    world.loads.push((at(600), Load { slow: 4.0, up: 0.0, ..WELL }));
+    world.run_to(1_200);
+    assert_eq!(world.told(NoticeKind::Recommended), 2, "{:#?}", world.titles());
+
+    // After a refusal nothing is done alone any more, however bad.
+    let mut world = World::new(impatient(Approve), WELL, Load { slow: 4.0, ..WELL }, 20.0, 26);
+    world.run_to(600);
+    let digest = world.digest();
+    world.tell(Input::Refused { by: "ann".into(), digest, reason: "we scale".into() });
+    world.watch.rules.autonomy.level = Auto;
+    world.loads.push((at(600), Load { slow: 4.0, up: 0.0, ..WELL }));
+    world.run_to(1_200);
+    assert_eq!((world.begun.len(), world.told(NoticeKind::ApprovalNeeded)), (0, 2), "{:#?}", world.titles());
+}
+
+#[test]
+fn a_person_may_ask_for_a_rollback() {
+    let ask = |world: &mut World, to: Option<&str>| {
+        let to = to.map(|version| release(version).version);
+        world.tell(Input::RollbackAsked { by: "ann".into(), to });
+    };
+    let mut world = World::new(rules(Observe), WELL, WELL, 20.0, 27);
+    world.run_to(60);
+    ask(&mut world, Some("v2"));
+    assert!(world.answers.last().unwrap().is_err(), "the release that runs");
+    assert!(
+        world.watch.incident.is_none() && world.watch.phase == Phase::Watching,
+        "a mistyped wish changes nothing"
+    );
+    assert!(world.notices.is_empty(), "{:#?}", world.titles());
+    ask(&mut world, Some("v0"));
+    assert!(world.answers.last().unwrap().is_ok());
+    assert_eq!(world.watch.plan.as_ref().unwrap().0.to, release("v0"));
+    ask(&mut world, None);
+    assert!(world.answers.last().unwrap().is_err(), "it is being turned back already");
+    world.run_to(AN_HOUR);
+    assert_eq!((world.begun.len(), world.outcome()), (1, Some(&Outcome::RolledBack)));
+
+    let mut world = World::new(rules(Observe), WELL, WELL, 20.0, 28);
+    world.run_to(60);
+    world.pull_kill_switch();
+    ask(&mut world, None);
+    assert!(world.answers.last().unwrap().as_ref().unwrap_err().contains("kill switch"));
+    world.release_kill_switch();
+    ask(&mut world, None);
+    assert_eq!(world.watch.plan.as_ref().unwrap().0.to, release("v1"));
+}
+
+#[test]
+fn echoes_of_steps_are_ignored() {
+    let mut world = bad_release(Auto);
+    while world.begun.is_empty() {
+        let next = world.now.as_second() - at(0).as_second() + 1;
+        world.run_to(next);
+    }
+    let permit = world.begun[0].clone();
+    let ended = |attempt| Input::StepEnded {
+        plan: permit.plan.clone(),
+        step: 0,
+        attempt,
+        outcome: failed(FailureKind::Permanent),
+    };
+    world.tell(ended(2));
+    assert_eq!(world.watch.phase, Phase::Executing);
+    let now = world.now.as_second() - at(0).as_second();
+    world.run_to(now + 6);
+    assert!(matches!(world.watch.phase, Phase::Verifying { .. }));
+    let before = world.entries.len();
+    world.tell(ended(1));
+    assert_eq!(world.entries.len(), before);
+    world.run_to(AN_HOUR);
+    assert_eq!(world.outcome(), Some(&Outcome::RolledBack));
+}
+
+#[test]
+fn an_answer_from_before_is_not_counted_twice() {
+    let mut world = World::new(rules(Auto), WELL, WELL, 20.0, 29);
+    world.run_to(300);
+    let counts = |world: &World| world.watch.evidence.signals[&world::signal("errors")].counts();
+    let before = counts(&world);
+    let again: Vec<_> =
+        ["errors", "latency"].map(|name| world.measure(&world::signal(name), at(100), at(290))).into();
+    world.tell(Input::Samples(again));
+    assert_eq!(counts(&world), before);
+}
+
+#[test]
+fn a_baseline_that_comes_late_is_waited_for() {
+    let always = Load { errors: 0.3, ..WELL };
+    let change = |world: &mut World| world.baseline_comes = false;
+    let mut world = World::with(impatient(Auto), always, always, 20.0, 30, change);
+    world.run_to(60);
+    assert!(world.notices.is_empty(), "{:#?}", world.titles());
+    world.run_to(400);
+    // It never came: then people are told, and asked.
+    assert!(world.told(NoticeKind::Degraded) == 1 && world.begun.is_empty(), "{:#?}", world.titles());
+}
+
+#[test]
+fn a_decision_that_a_crash_cut_short_is_carried_out() {
+    let mut world = bad_release(Auto);
+    while world.begun.is_empty() {
+        let next = world.now.as_second() - at(0).as_second() + 1;
+        world.run_to(next);
+    }
+    let decided = world
+        .entries
+        .iter()
+        .position(|(_, entry)| matches!(entry, Entry::Decided(d) if d.decision == Decision::RollBack))
+        .unwrap();
+    world.entries.truncate(decided + 1);
+    world.begun.clear();
+    world.fleet = Fleet::default();
+    world.restart();
+    world.run_to(AN_HOUR);
+    assert_eq!(
+        (world.begun.len(), world.outcome()),
+        (1, Some(&Outcome::RolledBack)),
+        "{:#?}",
+        world.titles()
+    );
+}
+
+#[test]
+fn a_freeze_to_come_does_not_lift_the_one_in_force() {
+    let mut fleet = Fleet::default();
+    let freeze = |from, until| {
+        FleetEntry::Frozen(Freeze {
+            service: None,
+            from: at(from),
+            until: Some(at(until)),
+            reason: "r".into(),
+            by: "b".into(),
+        })
+    };
+    fleet.apply(&freeze(0, 1_000));
+    fleet.apply(&freeze(5_000, 6_000));
+    let frozen = |seconds| fleet.situation(&service(), &environment(), at(seconds)).frozen.is_some();
+    assert_eq!([frozen(500), frozen(2_000), frozen(5_500)], [true, false, true]);
+}
+
+#[test]
+fn a_release_that_ran_for_minutes_is_no_proof() {
+    let mut world = World::new(impatient(Auto), WELL, BAD, 20.0, 31);
+    let deployment = world.watch.deployment.clone();
+    let young = rules::deployment::Deployment { release: release("v1"), at: at(-300), ..deployment };
+    let watch = world.watch.id.clone();
+    world.fleet = Fleet::default();
+    world.fleet.apply(&FleetEntry::Deployed { deployment: young, watch });
+    let situation = world.situation();
+    let (watch, effects) =
+        rules::watch::Watch::open(&world::deploy("v2", "e-1", 0), impatient(Auto), &situation, at(2));
+    world.watch = watch;
+    world.entries.clear();
+    for effect in effects {
+        if let rules::watch::Effect::Record { entry, fleet } = effect {
+            fleet.into_iter().for_each(|fact| world.fact(fact));
+            world.entries.push((at(2), entry));
+        }
+    }
+    world.restart();
+    world.run_to(300);
+    let decided = world.watch.decision.clone().unwrap();
+    assert_eq!(decided.decision, Decision::Propose { approval: true }, "{:#?}", world.titles());
+    assert!(
+        decided.holds.iter().any(|hold| hold.reason == HoldReason::UnprovenTarget),
+        "{:?}",
+        decided.holds
+    );
+}
+
+#[test]
+fn numbers_that_are_none_are_a_hole() {
+    let mut world = World::new(rules(Auto), WELL, WELL, 20.0, 32);
+    world.run_to(100);
+    let errors = world::signal("errors");
+    let before = world.watch.evidence.signals[&errors].clone();
+    for reading in [
+        rules::signal::Reading::Counts { bad: f64::NAN, total: 5.0 },
+        rules::signal::Reading::Counts { bad: 6.0, total: 5.0 },
+        rules::signal::Reading::Counts { bad: -1.0, total: f64::INFINITY },
+        rules::signal::Reading::Level { value: f64::NAN },
+        rules::signal::Reading::Buckets { bounds: vec![1.0, 0.5], counts: vec![1.0, 1.0, 1.0] },
+    ] {
+        let from = world.watch.evidence.signals[&errors].measured_until;
+        let observation = rules::signal::Observation::Seen { reading, newest: at(110) };
+        world.tell(Input::Samples(vec![rules::signal::Measurement {
+            signal: errors.clone(),
+            from,
+            to: at(110),
+            observation,
+        }]));
+        let after = &world.watch.evidence.signals[&errors];
+        assert_eq!(
+            (after.counts(), after.worse_log_e(), after.pass(0.05)),
+            (before.counts(), before.worse_log_e(), before.pass(0.05))
+        );
+        assert!(after.hole.is_some());
+    }
+    for (_, entry) in &world.entries {
+        let text = serde_json::to_string(entry).unwrap();
+        assert_eq!(&serde_json::from_str::<Entry>(&text).unwrap(), entry);
+    }
+}
+
+#[test]
+fn killed_at_any_moment_it_still_turns_back() {
+    for effects in 0..150 {
+        let mut world = bad_release(Auto);
+        world.killed_in = Some(effects);
+        world.run_to(AN_HOUR);
+        assert_eq!(world.outcome(), Some(&Outcome::RolledBack), "{effects}: {:#?}", world.titles());
+        assert!(world.begun.len() <= 2, "{effects}");
+        assert!(world.begun.iter().all(|permit| permit.step.key == world.begun[0].step.key), "{effects}");
+        assert_eq!(world.situation().active_here, None, "{effects}");
+        assert!(world.told(NoticeKind::Degraded) + world.told(NoticeKind::Restarted) >= 1, "{effects}");
+    }
+}
