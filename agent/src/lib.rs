@@ -6,6 +6,7 @@ pub mod api;
 pub mod app;
 pub mod clock;
 pub mod collector;
+pub mod config;
 pub mod crash;
 pub mod demo;
 pub mod dispatcher;
