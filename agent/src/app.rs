@@ -5,6 +5,8 @@
 mod assemble;
 mod token;
 
+pub(crate) use token::read_or_make as read_or_make_token;
+
 use crate::api::{self, Access, Shared};
 use crate::clock;
 use crate::collector::Collector;

@@ -19,7 +19,7 @@ mod view;
 pub use events::EventAnswer;
 pub use people::{Person, PersonAsk};
 pub use startup::read_watch;
-pub use view::{View, WatchSummary};
+pub use view::{IncidentSummary, PlanSummary, StepSummary, View, WatchSummary};
 
 use crate::clock;
 use crate::collector::{Collected, Collector};

@@ -10,7 +10,7 @@ use std::path::Path;
 const TOKEN_BYTES: usize = 24;
 
 /// The token in `path`; made if there is none.
-pub(super) fn read_or_make(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn read_or_make(path: &Path) -> anyhow::Result<String> {
     match fs::read_to_string(path) {
         Ok(token) if !token.trim().is_empty() => Ok(token.trim().to_owned()),
         Ok(_) => anyhow::bail!("{} is empty; delete it, and a new token is made", path.display()),
