@@ -159,7 +159,7 @@ async fn a_bad_release_is_decided_p1_and_turned_back() -> Result<()> {
     assert_eq!(shop.target.get(), shop.old.address(), "users are back on the old release");
     assert!(shop.load.answers().good > 1_000);
     let records = shop.daemon.verified_records().await?;
-    let told = kinds(&records, "watch/");
+    let told = kinds(&records, &format!("watch/{}", watch["id"].as_str().unwrap_or_default()));
     let order = [
         "opened",
         "baseline_taken",

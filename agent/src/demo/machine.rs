@@ -158,6 +158,7 @@ fn settings(
     let signal_sources: BTreeMap<String, Arc<dyn SignalSource>> =
         BTreeMap::from([(SCRAPE.to_owned(), scrape.clone() as _), (PROBE.to_owned(), probe.clone() as _)]);
     Ok(Settings {
+        freezes: Vec::new(),
         state_dir: state.to_owned(),
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(USUAL_PORT))),
         token: token.to_owned(),
