@@ -19,6 +19,7 @@ mod client;
 mod completions;
 mod config;
 mod console;
+mod demo;
 mod exit;
 mod explain;
 mod freeze;
@@ -91,6 +92,14 @@ pub struct Options {
 pub enum Command {
     /// The daemon: listens to news of deployments, watches them, and turns them back as far as it may
     Run(run::Args),
+    /// A bad deployment on this computer, found and turned back before your eyes
+    Demo(demo::Args),
+    /// The service of the demo
+    #[command(hide = true)]
+    DemoService(crate::demo::service::Arguments),
+    /// How the demo's plan asks for another version
+    #[command(hide = true)]
+    DemoDeploy(crate::demo::deploy::Arguments),
     /// What is being watched, and whether anything is stopped or frozen
     Status(status::Args),
     /// The cases: what was bad, how bad, and how it ended
@@ -167,16 +176,22 @@ pub fn main() -> ExitCode {
 /// Whatever stood against it. [`Console::report`] shows it and tells the exit code that it stands for.
 pub async fn execute(cli: Cli, surroundings: &Surroundings, console: &Console) -> anyhow::Result<ExitCode> {
     let context = Context { options: &cli.options, surroundings, console };
-    // The daemon hears the signals itself, and ends in order.
-    let daemon = matches!(cli.command, Command::Run(_));
+    // The daemon and the demo hear the signals themselves, and end in order.
+    let hears = matches!(cli.command, Command::Run(_) | Command::Demo(_));
     tokio::select! {
-        ended = perform(cli.command, &context) => ended.map(ExitCode::from),
-        () = interrupted(), if !daemon => Err(Failure::new(Exit::Interrupted, "interrupted").into()),
+        ended = perform(cli.command, &context) => ended,
+        () = interrupted(), if !hears => Err(Failure::new(Exit::Interrupted, "interrupted").into()),
     }
 }
 
-async fn perform(command: Command, context: &Context<'_>) -> anyhow::Result<Exit> {
-    match command {
+async fn perform(command: Command, context: &Context<'_>) -> anyhow::Result<ExitCode> {
+    let exit = match command {
+        Command::Demo(args) => return demo::execute(args, context).await,
+        Command::DemoService(arguments) => {
+            crate::demo::service::run(arguments).await?;
+            Ok(Exit::Done)
+        }
+        Command::DemoDeploy(arguments) => return crate::demo::deploy::run(arguments).await,
         Command::Run(args) => run::execute(args, context).await,
         Command::Status(args) => status::execute(args, context).await,
         Command::Incidents => incidents::execute(context).await,
@@ -194,7 +209,8 @@ async fn perform(command: Command, context: &Context<'_>) -> anyhow::Result<Exit
         Command::Check(files) => config::check(files, context),
         Command::Config(command) => config::execute(command, context),
         Command::Completions(args) => completions::execute(args, context),
-    }
+    };
+    exit.map(ExitCode::from)
 }
 
 async fn interrupted() {

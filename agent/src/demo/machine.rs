@@ -167,7 +167,6 @@ fn settings(
         samplers: vec![Sampler::Scrape(scrape), Sampler::Probe(probe)],
         notifiers: Notifiers::new(vec![Box::new(notices.clone())]),
         rules: Arc::new(move |_, _| rules.clone()),
-        freezes: Vec::new(),
         secrets: Arc::new(Secrets::from_variables(BTreeMap::new())),
     })
 }
