@@ -10,6 +10,8 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/turnback/target
 # Two jobs: linking more at once costs memory and gains little where two cores are all there is.
 export CARGO_BUILD_JOBS ?= 2
+# Tests mostly wait for servers and for time to pass: six at once on two cores, not two.
+export RUST_TEST_THREADS ?= 6
 # A rustup that was installed a minute ago is not yet on the shell's path.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
