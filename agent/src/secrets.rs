@@ -37,6 +37,12 @@ impl Secret {
     }
 }
 
+impl From<String> for Secret {
+    fn from(value: String) -> Self {
+        Self(Zeroizing::new(value))
+    }
+}
+
 /// Why a secret could not be had. The texts name the reference, never the value.
 #[derive(Debug, thiserror::Error)]
 pub enum BadSecret {

@@ -18,7 +18,6 @@ mod selector;
 #[cfg(test)]
 mod testing;
 
-pub use http::Secret;
 pub use poll::Clock;
 pub use ring::RingLimits;
 pub use selector::{BadSelector, ParsedSelector, check_selector};

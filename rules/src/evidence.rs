@@ -92,6 +92,27 @@ pub struct Finding {
     pub missing: Option<String>,
 }
 
+impl Finding {
+    /// What a running test says after `bad` of `total` trials.
+    fn read(&mut self, test: &ProportionTest, bad: f64, total: f64, alpha: f64) {
+        let ProportionParameters { p0, cluster, .. } = *test.parameters();
+        self.threshold = Some(p0);
+        self.n = total;
+        self.log_e = Some(test.log_e());
+        if total > 0.0 {
+            self.now = Some(bad / total);
+            // Events that fail together are one witness: the interval is as wide as the test is careful.
+            self.interval = bernoulli_confidence_sequence(bad / cluster, total / cluster, alpha).ok();
+        }
+        // The running maximum counts: a bound once shown to be broken stays shown.
+        self.truth = match self.interval {
+            _ if test.rejects(alpha).unwrap_or(false) => Truth::Holds,
+            Some(interval) if interval.upper < p0 => Truth::Fails,
+            _ => Truth::Unknown,
+        };
+    }
+}
+
 impl Evidence {
     /// No evidence yet: the tests for `signals` against the bounds of `matrix`, from `since` on.
     pub fn new(signals: &BTreeMap<SignalName, Signal>, matrix: &Matrix, since: Timestamp) -> Self {
@@ -467,20 +488,7 @@ impl SignalEvidence {
         };
         finding.what = self.own_cut().map_or_else(String::new, |cut| cut.words(&self.signal.measure));
         finding.before = self.baseline.known().map(|before| before.share.mean);
-        finding.threshold = Some(test.parameters().p0);
-        finding.n = self.total;
-        finding.log_e = Some(test.log_e());
-        if self.total > 0.0 {
-            finding.now = Some(self.bad / self.total);
-            let cluster = test.parameters().cluster;
-            finding.interval =
-                bernoulli_confidence_sequence(self.bad / cluster, self.total / cluster, alpha).ok();
-        }
-        finding.truth = match finding.interval {
-            _ if test.rejects(alpha).unwrap_or(false) => Truth::Holds,
-            Some(interval) if interval.upper < test.parameters().p0 => Truth::Fails,
-            _ => Truth::Unknown,
-        };
+        finding.read(test, self.bad, self.total, alpha);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::config::{Config, Flag, Inputs, LogLevel};
 use crate::events::auth::{Credential, EventSourceKey, ServiceScope};
 use crate::events::{AlertLabels, EventSourceKeys};
 use crate::notify::{self, LogConfig, Notifiers};
-use crate::secrets::Secrets;
+use crate::secrets::{Secret, Secrets};
 use crate::signals::SignalSource;
 use crate::signals::probe::ProbeSource;
 use crate::signals::prometheus::{Credentials, PrometheusConfig, PrometheusSource};
@@ -169,8 +169,8 @@ fn signal_sources(config: &Config, secrets: &Secrets) -> anyhow::Result<Sources>
 
 fn credentials(name: &str, config: &PrometheusConfig, secrets: &Secrets) -> anyhow::Result<Credentials> {
     let at = |key: &str| format!("signals.prometheus.{name}.{key}");
-    let read = |reference: &SecretRef, key: &str| -> anyhow::Result<crate::signals::Secret> {
-        Ok(crate::signals::Secret::new(resolve(secrets, reference, &at(key))?))
+    let read = |reference: &SecretRef, key: &str| -> anyhow::Result<Secret> {
+        secrets.resolve(reference).with_context(|| format!("cannot fill in {}", at(key)))
     };
     let headers = config.secret_headers.iter().map(|(header, reference)| {
         Ok((header.clone(), read(reference, &format!("secret_headers.{header}"))?))

@@ -6,7 +6,6 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Response, Url};
 use rules::units::Span;
 use std::error::Error;
-use std::fmt;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -16,27 +15,6 @@ pub(super) const BODY_LIMIT: usize = 16 << 20;
 
 /// How much of an error's body is shown, in characters.
 const EXCERPT: usize = 300;
-
-/// A secret that was resolved. It is shown nowhere.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a resolved secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-    /// The secret itself: only for the place that sends it.
-    pub(super) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(***)")
-    }
-}
 
 /// Builds a client. Redirects are not followed: they would send credentials elsewhere, and a page to log in is not an
 /// answer. With `fresh`, each request makes its own connection, so that an old one that the service closed meanwhile

@@ -9,8 +9,9 @@ mod answer;
 #[cfg(test)]
 mod tests;
 
-use super::http::{self, NoBody, Secret, check_url, excerpt};
+use super::http::{self, NoBody, check_url, excerpt};
 use super::{Clock, SignalSource, SourceError, SourceHealth, check_selector, words};
+use crate::secrets::Secret;
 use answer::LIMIT_SERIES;
 use prometheus_http_query::Client;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -71,7 +72,7 @@ pub struct BasicConfig {
 }
 
 /// The secrets of a `PrometheusConfig`, resolved.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Credentials {
     /// For `bearer`.
     pub bearer: Option<Secret>,

@@ -5,7 +5,7 @@ use super::{Finding, SignalBaseline, test};
 use crate::matrix::{Bound, Truth};
 use crate::ruleset::WatchSettings;
 use crate::signal::{Measure, Reading, Signal};
-use crate::stats::{Direction, ProportionTest, bernoulli_confidence_sequence, requests_needed};
+use crate::stats::{Direction, ProportionTest, requests_needed};
 use serde::{Deserialize, Serialize};
 
 /// How a reading becomes trials, each good or bad. Fixed before the watch sees data.
@@ -127,23 +127,8 @@ impl BoundTest {
         };
         let p0 = test.parameters().p0;
         finding.what = cut.words(&signal.measure);
-        finding.threshold = Some(p0);
         finding.before = before.filter(|before| before.cut == cut).map(|before| before.share.mean);
-        finding.n = self.total;
-        finding.log_e = Some(test.log_e());
-        if self.total > 0.0 {
-            finding.now = Some(self.bad / self.total);
-            // Events that fail together are one witness: the interval is as wide as the test is careful.
-            let cluster = test.parameters().cluster;
-            finding.interval =
-                bernoulli_confidence_sequence(self.bad / cluster, self.total / cluster, alpha).ok();
-        }
-        // The running maximum counts: a bound once shown to be broken stays shown.
-        finding.truth = match finding.interval {
-            _ if test.rejects(alpha).unwrap_or(false) => Truth::Holds,
-            Some(interval) if interval.upper < p0 => Truth::Fails,
-            _ => Truth::Unknown,
-        };
+        finding.read(test, self.bad, self.total, alpha);
         if finding.truth == Truth::Unknown && finding.missing.is_none() {
             finding.missing = Some(self.still_needed(p0, alpha));
         }
