@@ -107,6 +107,7 @@ pub(super) async fn fleet(shared: State) -> Result<impl IntoResponse, Problem> {
             "auto_suspended": view.fleet.auto_suspended(),
             "freezes": view.fleet.freezes(view.now),
             "open_watches": view.watches.len(),
+            "unwatched": view.unwatched(),
         })
     });
     looked.await.map(Json)
