@@ -5,6 +5,7 @@ use crate::events::Incoming;
 use crate::secrets::Secrets;
 use rules::deployment::{DeployEvent, DeployKind, Release, Report, ReportState};
 use rules::ids::Version;
+use rules::units::Span;
 use rules::watch::Phase;
 use std::path::{Path, PathBuf};
 use tokio::task::JoinHandle;
@@ -143,8 +144,6 @@ fn event(service: ServiceName, id: &str, kind: DeployKind, at: Timestamp) -> Dep
 fn seconds_ago(seconds: u64) -> Timestamp {
     Span::from_seconds(seconds).before(clock::now())
 }
-
-use rules::units::Span;
 
 #[tokio::test]
 async fn a_restart_does_not_make_a_deployment_of_news_that_was_passed_over() {
