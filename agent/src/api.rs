@@ -7,8 +7,10 @@ mod auth;
 mod intake;
 mod people;
 mod read;
+mod serve;
 
 pub use auth::Access;
+pub use serve::serve;
 
 use crate::collector::Collector;
 use crate::dispatcher::{Message, View};
@@ -105,6 +107,10 @@ impl Problem {
         Self { status, words: words.into() }
     }
 
+    fn after(self, words: &str) -> Self {
+        Self { words: format!("{words}{}", self.words), ..self }
+    }
+
     fn busy() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many messages are waiting; try again")
     }
@@ -128,6 +134,11 @@ impl Shared {
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Problem::busy()),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Problem::ending()),
         }
+    }
+
+    /// Waits until the dispatcher hears: its state is restored, and what was left to do is begun.
+    pub async fn heard(&self) -> bool {
+        self.look(|_| ()).await.is_ok()
     }
 
     /// Looks at the state between two inputs.

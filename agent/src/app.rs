@@ -23,6 +23,7 @@ use crate::telemetry::Metrics;
 use anyhow::Context as _;
 use rules::fleet::{Fleet, Freeze};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,6 +44,10 @@ pub const TOKEN_FILE: &str = "token";
 /// How long a step that runs is given to end when the agent is asked to end. What is cut off then is settled by its
 /// class at the next start.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// How long it is given after it was told to: a process group that is killed, and a commit.
+const LAST_FAREWELL: Duration = Duration::from_secs(5);
+
+type Thinking = tokio::task::JoinHandle<Result<(), DispatchError>>;
 
 /// Everything an agent is made of, resolved: no references to secrets, files or the environment any more.
 pub struct Settings {
@@ -171,47 +176,57 @@ impl App {
         for source in samplers {
             sources.spawn(source.run(until(down_seen.clone())));
         }
-        let telling = tokio::spawn(delivery.run(down_seen.clone()));
-        let api = tokio::spawn(serve(listener, shared, down_seen.clone()));
+        // What the last steps have to tell is told after they ended.
+        let (silence, silence_seen) = watch::channel(false);
+        let telling = tokio::spawn(delivery.run(silence_seen));
+        let router = api::router(Arc::clone(&shared));
+        let mut api = tokio::spawn(api::serve(listener, router, down_seen.clone()));
         let mut thinking = tokio::spawn(dispatcher.run(messages, down_seen));
-        ready.send_replace(true);
-        tracing::info!("ready");
-        let mut api = api;
+        let announce = async {
+            // Restored is what answers, not what was started.
+            if shared.heard().await {
+                ready.send_replace(true);
+                tracing::info!("ready");
+            }
+            std::future::pending::<Infallible>().await
+        };
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             ended = &mut thinking => Err(vital("the dispatcher", flat(ended))),
-            ended = &mut api => Err(vital("the API", ended.map_err(anyhow::Error::from).and_then(|served| served))),
+            ended = &mut api => Err(vital("the API", ended.map_err(anyhow::Error::from))),
+            never = announce => match never {},
         };
         ready.send_replace(false);
         down.send_replace(true);
-        let joined = tokio::time::timeout(FAREWELL, async {
-            if !thinking.is_finished() {
-                flat((&mut thinking).await)?;
-            }
-            anyhow::Ok(())
-        })
-        .await;
-        torn_down.send_replace(true);
+        let joined = join(&mut thinking, &torn_down).await;
+        silence.send_replace(true);
         sources.shutdown().await;
         let told = tokio::time::timeout(FAREWELL, telling).await;
         if told.is_err() {
             tracing::warn!("messages were left untold at the end");
         }
         api.abort();
-        ledger.close().await.context("cannot close the ledger")?;
-        ended?;
-        joined.context("a step still ran at the end; the next start settles it")??;
-        Ok(())
+        let closed = ledger.close().await.context("cannot close the ledger");
+        // The first that went wrong is the cause of the others.
+        ended.and(joined).and(closed)
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    down: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
-    let router = api::router(shared);
-    axum::serve(listener, router).with_graceful_shutdown(until(down)).await.context("the API ended")
+/// Waits for the loop and the step that it may be at. A step that takes too long is told to end, so that its outcome is
+/// written down; if even that takes too long, the next start settles it.
+async fn join(thinking: &mut Thinking, torn_down: &watch::Sender<bool>) -> anyhow::Result<()> {
+    if thinking.is_finished() {
+        return Ok(());
+    }
+    if let Ok(ended) = tokio::time::timeout(FAREWELL, &mut *thinking).await {
+        return flat(ended);
+    }
+    torn_down.send_replace(true);
+    if let Ok(ended) = tokio::time::timeout(LAST_FAREWELL, &mut *thinking).await {
+        return flat(ended).context("a step still ran at the end and was cut off");
+    }
+    thinking.abort();
+    anyhow::bail!("a step still ran at the end; the next start settles it")
 }
 
 async fn until(mut down: watch::Receiver<bool>) {

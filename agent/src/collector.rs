@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
-/// Questions to all sources at the same time: enough for a hundred services looked at every ten seconds, and far below
-/// what a Prometheus takes at once (20 by default).
+/// Questions to one source at the same time: enough for a hundred services looked at every ten seconds, and below what a
+/// Prometheus takes at once (20 by default). Each source has its own: one that hangs must not take the turns of others.
 const MOST_QUESTIONS: usize = 16;
 
 /// A window never reaches further back than this: a counter's increment over a longer hole says nothing about now.
@@ -34,7 +34,7 @@ pub enum Collected {
 #[derive(Clone)]
 pub struct Collector {
     sources: Arc<BTreeMap<String, Arc<dyn SignalSource>>>,
-    questions: Arc<Semaphore>,
+    turns: Arc<BTreeMap<String, Semaphore>>,
     /// Sources that have answered since the agent started.
     heard: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -42,11 +42,8 @@ pub struct Collector {
 impl Collector {
     /// A collector over these sources. Starts nothing.
     pub fn new(sources: BTreeMap<String, Arc<dyn SignalSource>>) -> Self {
-        Self {
-            sources: Arc::new(sources),
-            questions: Arc::new(Semaphore::new(MOST_QUESTIONS)),
-            heard: Arc::default(),
-        }
+        let turns = sources.keys().map(|name| (name.clone(), Semaphore::new(MOST_QUESTIONS))).collect();
+        Self { sources: Arc::new(sources), turns: Arc::new(turns), heard: Arc::default() }
     }
 
     /// The sources by name.
@@ -91,7 +88,7 @@ impl Collector {
         if to <= from {
             return None;
         }
-        let _turn = self.questions.acquire().await.ok()?;
+        let _turn = self.turns.get(&signal.source)?.acquire().await.ok()?;
         let measurement =
             measure(source.as_ref(), &observer, Window { from, to }, rules.watch.max_sample_age).await;
         tracing::debug!(%watch, signal = %signal.name, observation = ?measurement.observation, "measured");
@@ -127,7 +124,9 @@ impl Collector {
             Ok(prepared) => prepared,
             Err(reason) => return vec![failed(signal, whole, reason)],
         };
-        let Ok(_turn) = self.questions.acquire().await else { return Vec::new() };
+        // A source that is there has its turns, and they are never closed.
+        let Some(turns) = self.turns.get(&signal.source) else { return Vec::new() };
+        let Ok(_turn) = turns.acquire().await else { return Vec::new() };
         let range = whole.with_lookback();
         let series = match source.read(signal.measure.selector(), range).await {
             Ok(series) => series,

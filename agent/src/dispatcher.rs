@@ -16,6 +16,9 @@ mod perform;
 mod startup;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use events::EventAnswer;
 pub use people::{Person, PersonAsk};
 pub use startup::read_watch;
@@ -121,6 +124,9 @@ const MOST_AT_ONCE: usize = 256;
 /// Closed watches kept in memory for whoever asks; older ones are in the ledger.
 const MOST_CLOSED: usize = 200;
 
+/// Why no step begins while the agent ends.
+const ENDING: &str = "the agent is ending; the plan goes on after its next start";
+
 /// The parts that a dispatcher works with.
 pub struct Parts {
     /// Where everything is written.
@@ -152,10 +158,19 @@ pub struct Dispatcher {
     returning: mpsc::Sender<Returned>,
     /// Helpers at work; when the loop ends they end.
     helpers: tokio::task::JoinSet<()>,
+    /// How many of them carry out a step.
+    steps: usize,
+    /// Asked to end: what runs is waited for, nothing new begins.
+    ending: bool,
+    /// When timers were last looked at: a clock that goes back behind this was set.
+    timers_seen: Timestamp,
+    /// Deployments that got no watch because there were too many.
+    unwatched: u64,
 }
 
 impl Dispatcher {
-    /// Hears until `shutdown`, or until the ledger fails.
+    /// Hears until `shutdown` and the end of the steps that run then, or until the ledger fails. How long those steps are
+    /// waited for is up to the caller: dropping this future ends them.
     pub async fn run(
         mut self,
         mut messages: mpsc::Receiver<Message>,
@@ -179,6 +194,25 @@ impl Dispatcher {
                 }
             }
         }
+        self.see_steps_off().await
+    }
+
+    /// A step that is cut off may never be tried again (a one-shot one leaves its plan stuck), so a mere restart of the
+    /// agent waits for it and writes its outcome down.
+    async fn see_steps_off(&mut self) -> Result<(), DispatchError> {
+        self.ending = true;
+        while self.steps > 0 {
+            tracing::info!(steps = self.steps, "waiting for steps to end");
+            tokio::select! {
+                biased;
+                Some(returned) = self.returned.recv() => {
+                    if matches!(returned, Returned::StepEnded { .. }) {
+                        self.hear_returned(returned).await?;
+                    }
+                }
+                Some(ended) = self.helpers.join_next() => report_helper(ended),
+            }
+        }
         Ok(())
     }
 
@@ -191,6 +225,7 @@ impl Dispatcher {
                 self.tell(&watch, Input::Samples(samples)).await
             }
             Returned::StepEnded { watch, plan, step, attempt, outcome } => {
+                self.steps = self.steps.saturating_sub(1);
                 self.tell(&watch, Input::StepEnded { plan, step, attempt, outcome }).await
             }
         }
@@ -199,8 +234,12 @@ impl Dispatcher {
 
     async fn hear_time(&mut self) -> Result<(), DispatchError> {
         let now = clock::now();
+        // After a clock was set back by an hour, every timer would be an hour late, and nobody would look meanwhile.
+        let set_back = now < self.timers_seen;
+        self.timers_seen = now;
+        let is_due = |at: Timestamp| set_back || at <= now;
         let due: Vec<WatchId> =
-            self.wakes.iter().filter(|(_, at)| **at <= now).map(|(watch, _)| watch.clone()).collect();
+            self.wakes.iter().filter(|(_, at)| is_due(**at)).map(|(watch, _)| watch.clone()).collect();
         for watch in due {
             self.wakes.remove(&watch);
             self.tell(&watch, Input::Tick).await?;
@@ -236,10 +275,24 @@ impl Dispatcher {
         input: Input,
     ) -> Result<Option<Result<String, String>>, DispatchError> {
         let now = clock::now();
+        let Some(watch) = self.watches.get(id) else { return Ok(None) };
+        let situation = self.situation(watch, now);
         let Some(watch) = self.watches.get_mut(id) else { return Ok(None) };
-        let situation = situation(&self.fleet, &self.parts.collector, watch, now);
         let effects = watch.on(input, &situation, now);
         self.perform(id, effects, now).await
+    }
+
+    /// What a watch is told about everything else. The kill switch is the executor's: also the file counts, which no
+    /// record tells of.
+    fn situation(&self, watch: &Watch, now: Timestamp) -> Situation {
+        let deployment = &watch.deployment;
+        let known = self.fleet.situation(&deployment.service, &deployment.environment, now);
+        let ending = || self.ending.then(|| ENDING.to_owned());
+        Situation {
+            silent_sources: self.parts.collector.silent(&watch.rules.signals),
+            stopped: known.stopped.clone().or_else(|| self.parts.executor.switch()).or_else(ending),
+            ..known
+        }
     }
 
     fn until_next_wake(&self) -> Duration {
@@ -250,15 +303,6 @@ impl Dispatcher {
                 .unwrap_or(Duration::ZERO)
                 .min(Duration::from_secs(60))
         })
-    }
-}
-
-/// What a watch is told about everything else.
-fn situation(fleet: &Fleet, collector: &Collector, watch: &Watch, now: Timestamp) -> Situation {
-    let deployment = &watch.deployment;
-    Situation {
-        silent_sources: collector.silent(&watch.rules.signals),
-        ..fleet.situation(&deployment.service, &deployment.environment, now)
     }
 }
 

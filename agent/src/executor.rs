@@ -70,13 +70,22 @@ impl Executor {
         outcome
     }
 
+    /// Why the kill switch counts as pulled, if so. Whether there is a file that cannot be looked for is not known, and
+    /// what is not known is taken for the worse.
+    pub fn switch(&self) -> Option<String> {
+        let file = self.stop_file.display();
+        match self.stop_file.try_exists() {
+            Ok(true) => return Some(format!("the kill switch is pulled: the file {file} exists")),
+            Ok(false) => {}
+            Err(error) => return Some(format!("whether the file {file} exists cannot be told: {error}")),
+        }
+        (*self.stopped.borrow()).then(|| "the kill switch is pulled".to_owned())
+    }
+
     /// Why nothing may begin just now, if so.
     fn held(&self, permit: &Permit) -> Option<String> {
-        if self.stop_file.exists() {
-            return Some(format!("the kill switch is pulled: the file {} exists", self.stop_file.display()));
-        }
-        if *self.stopped.borrow() {
-            return Some("the kill switch is pulled".into());
+        if let Some(reason) = self.switch() {
+            return Some(reason);
         }
         let now = clock::now();
         let situation = self.fleet.borrow().situation(&permit.service, &permit.environment, now);

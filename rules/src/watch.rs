@@ -441,8 +441,10 @@ impl Watch {
 
     /// Ticks keep their rhythm: were every input to put the next one off, a flood of alerts would stop the looking.
     fn next_wake(&mut self, now: Timestamp) -> Timestamp {
-        let due = self.transient.wake.filter(|due| *due > now);
-        let look = due.unwrap_or_else(|| self.rules.watch.look_every.after(now));
+        let next = self.rules.watch.look_every.after(now);
+        // A tick that lies further ahead than the rhythm was set by a clock that has been set back since.
+        let due = self.transient.wake.filter(|due| *due > now && *due <= next);
+        let look = due.unwrap_or(next);
         self.transient.wake = Some(look);
         let waiting = self.execution.as_ref().map(|execution| execution.next(now));
         match (&self.phase, waiting) {

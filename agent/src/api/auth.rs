@@ -5,6 +5,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
@@ -32,6 +33,25 @@ impl Access {
         let given = given.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
         given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(self.token.as_bytes())))
     }
+
+    /// Whether the request may look. A browser that was led here from a foreign page says so by `Origin`, or, when the
+    /// page's own name was made to point to this machine, by `Host`; a command line sends neither.
+    pub(super) fn may_look(&self, headers: &HeaderMap) -> bool {
+        let ours =
+            !headers.contains_key(header::ORIGIN) && headers.get(header::HOST).is_none_or(is_this_machine);
+        (self.look_freely && ours) || self.knows(headers)
+    }
+}
+
+fn is_this_machine(host: &header::HeaderValue) -> bool {
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Who says they are asking.
@@ -54,8 +74,31 @@ pub(super) async fn may_act(State(shared): State<Arc<Shared>>, request: Request,
 }
 
 pub(super) async fn may_look(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    // A browser that was led here from a foreign page says so; a command line does not send these headers.
-    let foreign = request.headers().contains_key(header::ORIGIN);
-    let free = shared.access.look_freely && !foreign;
-    if free || shared.access.knows(request.headers()) { next.run(request).await } else { refused() }
+    if shared.access.may_look(request.headers()) { next.run(request).await } else { refused() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_is_free_for_this_machine_and_not_for_pages_that_point_to_it() {
+        let access = Access::new("a token".into(), true);
+        let with = |name: header::HeaderName, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            access.may_look(&headers)
+        };
+        for host in ["localhost", "LocalHost:7878", "127.0.0.1:7878", "127.0.0.1", "[::1]:7878", "[::1]"] {
+            assert!(with(header::HOST, host), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:7878", "127.0.0.1.evil.example", "localhost.evil", "10.0.0.1"]
+        {
+            assert!(!with(header::HOST, host), "{host}");
+        }
+        assert!(!with(header::ORIGIN, "http://localhost"));
+        assert!(with(header::AUTHORIZATION, "Bearer a token"));
+        assert!(!Access::new("a token".into(), false).may_look(&HeaderMap::new()));
+    }
 }

@@ -156,7 +156,11 @@ pub(super) async fn stop(
     let why = body(given).map_or_else(|_| "no reason given".into(), |Stop { reason }| reason);
     let why: String =
         why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect();
-    ask(&shared, &headers, PersonAsk::Stop { reason: why }).await
+    let written = ask(&shared, &headers, PersonAsk::Stop { reason: why }).await;
+    // Whoever is told of a failure must know which half of it worked.
+    written.map_err(|problem| {
+        problem.after("the kill switch is pulled until this process ends, but that is not written down: ")
+    })
 }
 
 /// `DELETE /v1/stop`

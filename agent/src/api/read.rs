@@ -2,9 +2,10 @@
 
 use super::{Problem, State};
 use crate::dispatcher::WatchSummary;
+use crate::ledger::{Ledger, LedgerError, Record};
 use axum::Json;
 use axum::extract::{Path, Query};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use rules::fleet::Freeze;
 use rules::ids::WatchId;
@@ -15,6 +16,10 @@ use serde_json::json;
 
 /// Records of the ledger that one answer holds.
 const MOST_RECORDS: u32 = 1_000;
+/// Bytes of bodies that one answer holds: a record has at most 1 MiB, and a thousand of those would be all the memory.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// Records read from the ledger at once.
+const RECORDS_AT_ONCE: u32 = 16;
 
 /// `GET /v1/watches`
 pub(super) async fn watches(shared: State) -> Result<Json<Vec<WatchSummary>>, Problem> {
@@ -107,6 +112,7 @@ pub(super) async fn fleet(shared: State) -> Result<impl IntoResponse, Problem> {
             "auto_suspended": view.fleet.auto_suspended(),
             "freezes": view.fleet.freezes(view.now),
             "open_watches": view.watches.len(),
+            "unwatched": view.unwatched(),
         })
     });
     looked.await.map(Json)
@@ -130,9 +136,30 @@ fn most_records() -> u32 {
     MOST_RECORDS
 }
 
+/// Records up to a number and, after the first, up to a size; whoever reads on from the last one gets them all.
+async fn records(ledger: &Ledger, after: i64, limit: u32) -> Result<Vec<Record>, LedgerError> {
+    let mut found: Vec<Record> = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let after = found.last().map_or(after, |record| record.sequence);
+        let left = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        let part = ledger.read_after(after, left.min(RECORDS_AT_ONCE)).await?;
+        if part.is_empty() {
+            return Ok(found);
+        }
+        for record in part {
+            bytes += record.body_text.len();
+            if bytes > MOST_BYTES && !found.is_empty() {
+                return Ok(found);
+            }
+            found.push(record);
+        }
+    }
+}
+
 /// `GET /v1/ledger?after=&limit=`
 pub(super) async fn ledger(shared: State, Query(page): Query<Page>) -> Result<impl IntoResponse, Problem> {
-    let records = shared.ledger.read_after(page.after, page.limit.min(MOST_RECORDS)).await;
+    let records = records(&shared.ledger, page.after, page.limit.min(MOST_RECORDS)).await;
     let records =
         records.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(Json(json!({ "head": shared.ledger.head(), "records": records })))
@@ -145,7 +172,7 @@ pub(super) async fn healthz() -> &'static str {
 
 /// `GET /readyz`: the state is restored, the ledger takes records, and how each source is doing. A source that fails is
 /// degraded operation and said; it does not make the agent unready, or an outage of Prometheus would take it away too.
-pub(super) async fn readyz(shared: State) -> impl IntoResponse {
+pub(super) async fn readyz(shared: State, headers: HeaderMap) -> impl IntoResponse {
     let restored = *shared.ready.borrow();
     let poisoned = shared.ledger.poisoned().await;
     let sources: serde_json::Map<String, serde_json::Value> = shared
@@ -166,6 +193,10 @@ pub(super) async fn readyz(shared: State) -> impl IntoResponse {
         .collect();
     let ready = restored && poisoned.is_none();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if !shared.access.may_look(&headers) {
+        // Addresses and errors of the sources are for people; whoever only routes to us needs the word.
+        return (status, Json(json!({ "ready": ready })));
+    }
     let body = json!({
         "ready": ready,
         "restored": restored,
@@ -178,7 +209,34 @@ pub(super) async fn readyz(shared: State) -> impl IntoResponse {
 
 /// `GET /metrics`
 pub(super) async fn metrics(shared: State) -> Result<impl IntoResponse, Problem> {
-    let open = shared.look(|view| view.watches.len()).await.unwrap_or_default();
+    let open = shared.look(|view| view.watches.len()).await?;
     let text = shared.metrics.render(open, shared.ledger.head().sequence);
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::NewRecord;
+
+    #[tokio::test]
+    async fn a_page_of_the_ledger_is_bounded_in_bytes_and_reading_on_gets_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).await.unwrap();
+        let body = json!("x".repeat(900 * 1024));
+        for _ in 0..10 {
+            let record = NewRecord::new("other", "entry", 1, crate::clock::now(), body.clone());
+            ledger.append(vec![record]).await.unwrap();
+        }
+        let (mut after, mut pages) = (0, Vec::new());
+        while let Some(last) = {
+            let page = records(&ledger, after, MOST_RECORDS).await.unwrap();
+            pages.push(page.len());
+            page.last().map(|record| record.sequence)
+        } {
+            after = last;
+        }
+        assert_eq!((pages, after), (vec![4, 4, 2, 0], 10));
+        assert_eq!(records(&ledger, 0, 3).await.unwrap().len(), 3);
+    }
 }

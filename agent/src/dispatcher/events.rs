@@ -7,6 +7,7 @@ use crate::events::{Accepted, Incoming};
 use crate::ledger::{EventKey, Recorded};
 use rules::deployment::{DeployEvent, DeployKind, Report};
 use rules::ids::{SourceName, WatchId};
+use rules::ruleset::RuleSet;
 use rules::units::Span;
 use rules::watch::{Input, Phase, Watch};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,22 @@ use tokio::sync::oneshot;
 
 /// The stream of everything that was said.
 pub(super) const EVENT_STREAM: &str = "events";
+/// The stream that says how far the news was thought about.
+pub(super) const THOUGHT_STREAM: &str = "thought";
+
+/// All news up to here was thought about: a restart thinks about what came after, and about nothing else. What was
+/// passed over leaves no other trace, and thought about later, in another situation, it would mean something else.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Thought {
+    /// The place of the last of them in the ledger.
+    pub(super) through: i64,
+}
+
+/// Open watches over services that have neither signals nor a runbook. Such a watch waits for reports and can do nothing
+/// about them, anybody with an event source's token can open one with every name they think of, and a thousand services
+/// that nobody configured are no fleet. Services that are configured are watched however many there are.
+pub(super) const MOST_WITHOUT_RULES: usize = 1_000;
 
 /// What became of one piece of news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,6 +56,10 @@ pub(super) enum StoredEvent {
     Deploy { event: DeployEvent, raw: serde_json::Value, notes: Vec<String> },
     /// A report.
     Report { report: Report, raw: serde_json::Value, notes: Vec<String> },
+}
+
+fn has_no_rules(rules: &RuleSet) -> bool {
+    rules.signals.is_empty() && rules.runbook.is_none()
 }
 
 type Waiting = (SourceName, Vec<Accepted>, oneshot::Sender<Vec<EventAnswer>>);
@@ -71,6 +92,11 @@ impl Dispatcher {
             let part: Vec<_> = rows.by_ref().take(crate::ledger::MAX_BATCH).collect();
             answers.extend(self.parts.ledger.append_events(part).await?);
         }
+        let newest = answers.iter().filter_map(|answer| match answer {
+            Recorded::New(sequence) => Some(*sequence),
+            Recorded::Duplicate { .. } => None,
+        });
+        let newest = newest.max();
         let fresh: Vec<bool> = answers.iter().map(|answer| matches!(answer, Recorded::New(_))).collect();
         let mut answers = answers.into_iter().map(|answer| match answer {
             Recorded::New(sequence) => EventAnswer::Recorded { sequence },
@@ -83,6 +109,16 @@ impl Dispatcher {
         for (incoming, _) in thoughts.into_iter().zip(fresh).filter(|(_, fresh)| *fresh) {
             self.think_about(incoming).await?;
         }
+        match newest {
+            Some(through) => self.thought(through).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes down how far the news was thought about.
+    pub(super) async fn thought(&mut self, through: i64) -> Result<(), DispatchError> {
+        let thought = record(THOUGHT_STREAM, "through", clock::now(), &Thought { through })?;
+        self.parts.ledger.append(vec![thought]).await?;
         Ok(())
     }
 
@@ -131,6 +167,13 @@ impl Dispatcher {
         let rules = (self.parts.rules)(&event.service, &event.environment);
         if Span::between(event.occurred_at, now) >= rules.watch.watch_for {
             tracing::info!(service = %event.service, version = %event.release.version, "too old to watch: recorded only");
+            return Ok(());
+        }
+        if has_no_rules(&rules)
+            && self.watches.values().filter(|watch| has_no_rules(&watch.rules)).count() >= MOST_WITHOUT_RULES
+        {
+            self.unwatched += 1;
+            tracing::warn!(service = %event.service, refused = self.unwatched, "too many services without rules are watched: recorded only; configure this service to have it watched");
             return Ok(());
         }
         let situation = self.fleet.situation(&event.service, &event.environment, now);

@@ -96,7 +96,10 @@ impl Dispatcher {
             PersonAsk::Resume => {
                 self.fact(FleetEntry::Resumed { by, at: now }).await?;
                 self.parts.stopped.send_replace(false);
-                Ok(Ok("resumed".into()))
+                Ok(Ok(match self.parts.executor.switch() {
+                    Some(still) => format!("resumed, but {still}"),
+                    None => "resumed".into(),
+                }))
             }
             PersonAsk::Freeze { service, duration, reason } => {
                 let until = duration.map(|duration| duration.after(now));

@@ -5,6 +5,7 @@ use crate::crash;
 use crate::ledger::NewRecord;
 use crate::notify::Message as Telling;
 use jiff::Timestamp;
+use rules::action::StepOutcome;
 use rules::fleet::FleetEntry;
 use rules::ids::WatchId;
 use rules::watch::{Effect, Entry, Notice, Permit};
@@ -144,8 +145,13 @@ impl Dispatcher {
 
     fn run_step(&mut self, permit: Permit) {
         let (executor, returning) = (self.parts.executor.clone(), self.returning.clone());
+        let ending = self.ending;
+        self.steps += 1;
         self.helpers.spawn(async move {
-            let outcome = executor.run(&permit).await;
+            let outcome = match ending {
+                true => StepOutcome::NotBegun { reason: super::ENDING.to_owned() },
+                false => executor.run(&permit).await,
+            };
             let Permit { watch, plan, index, attempt, .. } = permit;
             let _gone =
                 returning.send(Returned::StepEnded { watch, plan, step: index, attempt, outcome }).await;

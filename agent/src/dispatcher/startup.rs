@@ -1,13 +1,12 @@
 //! Starting: everything is read back from the ledger. Replay restores, it never decides again.
 
-use super::events::{EVENT_STREAM, StoredEvent};
+use super::events::{EVENT_STREAM, StoredEvent, THOUGHT_STREAM, Thought};
 use super::perform::{FLEET_STREAM, RECORD_VERSION, watch_stream};
 use super::{DispatchError, Dispatcher, Parts};
 use crate::clock;
 use crate::events::Incoming;
 use crate::ledger::{Ledger, Mark, Record};
 use jiff::Timestamp;
-use rules::deployment::{Report, ReportState};
 use rules::fleet::{Fleet, FleetEntry};
 use rules::ids::WatchId;
 use rules::watch::{Effect, Entry, Input, Outcome, Phase, Watch};
@@ -17,9 +16,8 @@ use tokio::sync::mpsc;
 
 /// Results of our own helpers on their way back: as many as helpers can be at work.
 const MOST_RETURNED: usize = 1_024;
-/// How far back news is thought about again after a restart, in records: the batch in which the last run ended is at
-/// most one batch long, and everything older was thought about.
-const NEWS_AGAIN: i64 = 2 * crate::ledger::MAX_BATCH as i64;
+/// News read at once when it is thought about again: each may have 256 KiB.
+const NEWS_AT_ONCE: u32 = 256;
 
 impl Dispatcher {
     /// Reads the state back. Starts nothing, decides nothing.
@@ -48,6 +46,10 @@ impl Dispatcher {
             returned,
             returning,
             helpers: tokio::task::JoinSet::new(),
+            steps: 0,
+            ending: false,
+            timers_seen: clock::now(),
+            unwatched: 0,
         };
         dispatcher.publish();
         Ok(dispatcher)
@@ -85,39 +87,51 @@ impl Dispatcher {
         self.perform(id, vec![record, page, Effect::Close], now).await.map(drop)
     }
 
-    /// News may have been acknowledged and not thought about when the last run ended. Thinking about it again changes
-    /// nothing where it was: a deployment has its watch (open or closed), a report is known to it.
+    /// News may have been acknowledged and not thought about when the last run ended. The last round may have been thought
+    /// about in part; doing that again changes nothing, since nothing else was heard in between.
     async fn hear_again(&mut self) -> Result<(), DispatchError> {
-        let after = (self.parts.ledger.head().sequence - NEWS_AGAIN).max(0);
-        let records =
-            self.parts.ledger.read_stream_after(EVENT_STREAM, after, crate::ledger::MAX_READ).await?;
-        for record in records {
-            match body::<StoredEvent>(&record)? {
-                StoredEvent::Deploy { event, .. } => {
-                    let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
-                    let known = self.parts.ledger.read_stream_after(&watch_stream(&id), 0, 1).await?;
-                    if known.is_empty() {
-                        self.think_about(Incoming::Deploy(event)).await?;
-                    }
-                }
-                StoredEvent::Report { report, .. } if !self.knows(&report) => {
-                    self.think_about(Incoming::Report(report)).await?;
-                }
-                StoredEvent::Report { .. } => {}
+        let mut through = thought_through(&self.parts.ledger).await?;
+        let before = through;
+        loop {
+            let records = self.parts.ledger.read_stream_after(EVENT_STREAM, through, NEWS_AT_ONCE).await?;
+            let Some(last) = records.last() else { break };
+            through = last.sequence;
+            for record in records {
+                self.think_again(body::<StoredEvent>(&record)?).await?;
             }
         }
-        Ok(())
+        if through > before { self.thought(through).await } else { Ok(()) }
     }
 
-    fn knows(&self, report: &Report) -> bool {
-        let about = |watch: &&Watch| watch.deployment.service == report.service;
-        self.watches.values().filter(about).all(|watch| {
-            match (watch.reports.get(&report.what), report.state) {
-                (Some(firing), _) => firing.since >= report.at,
-                (None, ReportState::Firing) => watch.opened > clock::now(),
-                (None, ReportState::Resolved) => true,
+    async fn think_again(&mut self, stored: StoredEvent) -> Result<(), DispatchError> {
+        match stored {
+            StoredEvent::Deploy { event, .. } => {
+                let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
+                let known = self.parts.ledger.read_stream_after(&watch_stream(&id), 0, 1).await?;
+                match known.is_empty() {
+                    true => self.think_about(Incoming::Deploy(event)).await,
+                    false => Ok(()),
+                }
             }
-        })
+            StoredEvent::Report { report, .. } => self.think_about(Incoming::Report(report)).await,
+        }
+    }
+}
+
+/// Up to which record the news was thought about. The mark is looked for from the end of the ledger, further and further
+/// back: it is near the end unless no news came for a long time.
+async fn thought_through(ledger: &Ledger) -> Result<i64, DispatchError> {
+    let head = ledger.head().sequence;
+    let mut back = i64::from(NEWS_AT_ONCE);
+    loop {
+        let after = head.saturating_sub(back).max(0);
+        if let Some(mark) = read_stream(ledger, THOUGHT_STREAM, after).await?.last() {
+            return Ok(body::<Thought>(mark)?.through);
+        }
+        if after == 0 {
+            return Ok(0);
+        }
+        back = back.saturating_mul(4);
     }
 }
 
@@ -176,9 +190,13 @@ async fn entries(ledger: &Ledger, stream: &str) -> Result<Vec<(Timestamp, Entry)
 }
 
 async fn read_all(ledger: &Ledger, stream: &str) -> Result<Vec<Record>, DispatchError> {
+    read_stream(ledger, stream, 0).await
+}
+
+async fn read_stream(ledger: &Ledger, stream: &str, after: i64) -> Result<Vec<Record>, DispatchError> {
     let mut all: Vec<Record> = Vec::new();
     loop {
-        let after = all.last().map_or(0, |record| record.sequence);
+        let after = all.last().map_or(after, |record| record.sequence);
         let part = ledger.read_stream_after(stream, after, crate::ledger::MAX_READ).await?;
         if part.is_empty() {
             return Ok(all);

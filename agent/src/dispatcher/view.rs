@@ -132,9 +132,14 @@ impl View<'_> {
         all
     }
 
+    /// Deployments that got no watch since the start, because too many services without rules were watched.
+    pub fn unwatched(&self) -> u64 {
+        self.dispatcher.unwatched
+    }
+
     /// What a watch is told about everything else.
     pub fn situation(&self, watch: &Watch) -> Situation {
-        super::situation(self.fleet, &self.dispatcher.parts.collector, watch, self.now)
+        self.dispatcher.situation(watch, self.now)
     }
 }
 

@@ -1,0 +1,278 @@
+//! The loop on a real ledger: what a restart thinks, what an end waits for, what a clock that is set back does.
+
+use super::*;
+use crate::events::Incoming;
+use crate::secrets::Secrets;
+use rules::deployment::{DeployEvent, DeployKind, Release, Report, ReportState};
+use rules::ids::Version;
+use rules::units::Span;
+use rules::watch::Phase;
+use std::path::{Path, PathBuf};
+use tokio::task::JoinHandle;
+
+fn service() -> ServiceName {
+    ServiceName::new("checkout").unwrap()
+}
+
+fn environment() -> EnvironmentName {
+    EnvironmentName::new("production").unwrap()
+}
+
+fn release(version: &str) -> Release {
+    Release { version: Version::new(version).unwrap() }
+}
+
+/// Rules of a service: without a runbook, or with one step that is never tried again.
+fn rules(argv: Option<Vec<String>>) -> Rules {
+    Arc::new(move |service, environment| {
+        let matrix = rules::ruleset::shipped_matrix("standard").unwrap();
+        let mut rules = RuleSet::unconfigured(service.clone(), environment.clone(), matrix);
+        rules.runbook = argv.as_ref().map(|argv| {
+            let step = serde_json::json!({
+                "name": "switch", "class": "one_shot", "action": { "command": { "argv": argv } },
+            });
+            serde_json::from_value(serde_json::json!({ "steps": [step] })).unwrap()
+        });
+        rules
+    })
+}
+
+async fn dispatcher(dir: &Path, rules: Rules) -> Dispatcher {
+    let ledger = Ledger::open(&dir.join("ledger.db")).await.unwrap();
+    let (fleet, fleet_seen) = watch::channel(Fleet::default());
+    let (stopped, stopped_seen) = watch::channel(false);
+    let (torn_down, torn_down_seen) = watch::channel(false);
+    // Nobody tears anything down in these tests, and a sender that is gone would count as that.
+    std::mem::forget(torn_down);
+    let secrets = Arc::new(Secrets::from_variables(BTreeMap::new()));
+    let stop_file: PathBuf = dir.join("STOP");
+    let executor =
+        Executor::new(ledger.clone(), secrets, fleet_seen, stopped_seen, torn_down_seen, stop_file);
+    let (notifiers, _delivery) = Notifiers::new(Vec::new());
+    let parts = Parts {
+        ledger,
+        rules,
+        freezes: Vec::new(),
+        collector: Collector::new(BTreeMap::new()),
+        executor,
+        notifiers,
+        fleet,
+        stopped,
+    };
+    Dispatcher::restore(parts).await.unwrap()
+}
+
+/// A dispatcher that runs.
+struct Running {
+    messages: mpsc::Sender<Message>,
+    shutdown: watch::Sender<bool>,
+    task: JoinHandle<Result<(), DispatchError>>,
+    ledger: Ledger,
+}
+
+impl Running {
+    async fn start(dir: &Path, rules: Rules) -> Running {
+        let dispatcher = dispatcher(dir, rules).await;
+        let ledger = dispatcher.parts.ledger.clone();
+        let (messages, heard) = mpsc::channel(MOST_WAITING);
+        let (shutdown, down) = watch::channel(false);
+        Running { messages, shutdown, task: tokio::spawn(dispatcher.run(heard, down)), ledger }
+    }
+
+    async fn news(&self, id: &str, incoming: Incoming) -> Vec<EventAnswer> {
+        let (reply, answer) = oneshot::channel();
+        let accepted =
+            vec![Accepted { id: id.into(), incoming, raw: serde_json::Value::Null, notes: Vec::new() }];
+        let source = SourceName::new("ci").unwrap();
+        self.messages.send(Message::Events { source, accepted, reply }).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    async fn deploy(&self, id: &str, kind: DeployKind, at: Timestamp) {
+        self.news(id, Incoming::Deploy(event(service(), id, kind, at))).await;
+    }
+
+    async fn report(&self, id: &str, state: ReportState, at: Timestamp) {
+        let report = Report {
+            source: SourceName::new("ci").unwrap(),
+            id: "smoke".into(),
+            service: service(),
+            environment: None,
+            what: "smoke_test_failed".into(),
+            state,
+            summary: "does not start".into(),
+            at,
+        };
+        self.news(id, Incoming::Report(report)).await;
+    }
+
+    async fn person(&self, ask: PersonAsk) -> Result<String, String> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(Message::Person { ask, by: Person("ann".into()), reply }).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    async fn look<T: Send + 'static>(&self, look: impl FnOnce(View<'_>) -> T + Send + 'static) -> T {
+        let (reply, answer) = oneshot::channel();
+        let look = Box::new(move |view: View<'_>| assert!(reply.send(look(view)).is_ok()));
+        self.messages.send(Message::Look(look)).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    /// Asks it to end and waits.
+    async fn end(self) {
+        self.shutdown.send_replace(true);
+        self.task.await.unwrap().unwrap();
+        self.ledger.close().await.unwrap();
+    }
+}
+
+fn event(service: ServiceName, id: &str, kind: DeployKind, at: Timestamp) -> DeployEvent {
+    DeployEvent {
+        source: SourceName::new("ci").unwrap(),
+        id: id.into(),
+        kind,
+        service,
+        environment: environment(),
+        release: release("v2"),
+        previous: Some(release("v1")),
+        occurred_at: at,
+        sequence: None,
+    }
+}
+
+fn seconds_ago(seconds: u64) -> Timestamp {
+    Span::from_seconds(seconds).before(clock::now())
+}
+
+#[tokio::test]
+async fn a_restart_does_not_make_a_deployment_of_news_that_was_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = Running::start(dir.path(), rules(None)).await;
+    agent.deploy("1", DeployKind::Deployed, seconds_ago(30)).await;
+    // A second source tells of the same deployment a little later; then somebody goes back.
+    agent.deploy("2", DeployKind::Deployed, seconds_ago(28)).await;
+    agent.deploy("3", DeployKind::RolledBack, seconds_ago(10)).await;
+    agent.end().await;
+    let agent = Running::start(dir.path(), rules(None)).await;
+    assert_eq!(agent.look(|view| view.watches.len()).await, 0);
+    assert_eq!(agent.ledger.streams("watch/").await.unwrap().len(), 1, "the restart opened a watch");
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn a_restart_does_not_raise_a_report_that_was_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = Running::start(dir.path(), rules(None)).await;
+    agent.deploy("1", DeployKind::Deployed, seconds_ago(30)).await;
+    let began = seconds_ago(20);
+    agent.report("2", ReportState::Firing, began).await;
+    agent.report("3", ReportState::Resolved, began).await;
+    agent.end().await;
+    let agent = Running::start(dir.path(), rules(None)).await;
+    let firing = agent
+        .look(|view| {
+            view.watches.values().flat_map(|watch| watch.reports.keys().cloned()).collect::<Vec<_>>()
+        })
+        .await;
+    assert_eq!(firing, Vec::<String>::new());
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn news_that_was_acknowledged_and_not_thought_about_is_thought_about_after_the_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = Running::start(dir.path(), rules(None)).await;
+    agent.deploy("1", DeployKind::Removed, seconds_ago(60)).await;
+    agent.look(|_| ()).await;
+    // The process ends between the commit of this one and the thinking; then much is written that is no news.
+    let stored = events::StoredEvent::Deploy {
+        event: event(service(), "2", DeployKind::Deployed, seconds_ago(30)),
+        raw: serde_json::Value::Null,
+        notes: Vec::new(),
+    };
+    let record = perform::record(events::EVENT_STREAM, "deploy", clock::now(), &stored).unwrap();
+    agent.ledger.append(vec![record]).await.unwrap();
+    for _ in 0..3 {
+        let other = || perform::record("other", "entry", clock::now(), &0).unwrap();
+        agent.ledger.append((0..4_000).map(|_| other()).collect()).await.unwrap();
+    }
+    agent.end().await;
+    let agent = Running::start(dir.path(), rules(None)).await;
+    assert_eq!(agent.look(|view| view.watches.len()).await, 1);
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn asked_to_end_it_waits_for_the_step_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = dir.path().join("done");
+    let words = ["/bin/sh", "-c", "sleep 0.5; echo > \"$0\"", done.to_str().unwrap()];
+    let with_step = || rules(Some(words.iter().map(|word| (*word).to_owned()).collect()));
+    let agent = Running::start(dir.path(), with_step()).await;
+    agent.deploy("1", DeployKind::Deployed, seconds_ago(30)).await;
+    let asked = PersonAsk::Rollback { service: service(), environment: environment(), to: None };
+    let answer = agent.person(asked).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    agent.end().await;
+    assert!(done.exists(), "the step was cut off");
+    let agent = Running::start(dir.path(), with_step()).await;
+    let stuck = agent.look(|view| {
+        let closed = |watch: &&&Watch| matches!(watch.phase, Phase::Closed(_));
+        (view.all().iter().filter(closed).count(), view.fleet.auto_suspended().map(str::to_owned))
+    });
+    assert_eq!(stuck.await, (0, None), "a mere restart made the plan stuck");
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn the_stop_file_is_seen_before_a_plan_is_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = Running::start(dir.path(), rules(Some(vec!["/bin/true".into()]))).await;
+    agent.deploy("1", DeployKind::Deployed, seconds_ago(30)).await;
+    std::fs::write(dir.path().join("STOP"), "").unwrap();
+    let asked = PersonAsk::Rollback { service: service(), environment: environment(), to: None };
+    let refusal = agent.person(asked).await.unwrap_err();
+    assert!(refusal.contains("STOP"), "{refusal}");
+    let resumed = agent.person(PersonAsk::Resume).await.unwrap();
+    assert!(resumed.contains("STOP"), "{resumed}");
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn services_without_rules_fill_their_share_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let configured: Rules = Arc::new(|name, environment| {
+        let argv = (name.as_str() == "checkout").then(|| vec!["/bin/true".to_owned()]);
+        rules(argv)(name, environment)
+    });
+    let mut dispatcher = dispatcher(dir.path(), configured).await;
+    let at = seconds_ago(1);
+    let first = event(ServiceName::new("s0").unwrap(), "0", DeployKind::Deployed, at);
+    dispatcher.think_about(Incoming::Deploy(first)).await.unwrap();
+    let watch = dispatcher.watches.values().next().unwrap().clone();
+    for number in 1..events::MOST_WITHOUT_RULES {
+        let id = WatchId::new(format!("w-{number}")).unwrap();
+        dispatcher.watches.insert(id, watch.clone());
+    }
+    let more = event(ServiceName::new("more").unwrap(), "1", DeployKind::Deployed, at);
+    dispatcher.think_about(Incoming::Deploy(more)).await.unwrap();
+    assert_eq!((dispatcher.watches.len(), dispatcher.unwatched), (events::MOST_WITHOUT_RULES, 1));
+    dispatcher.think_about(Incoming::Deploy(event(service(), "2", DeployKind::Deployed, at))).await.unwrap();
+    assert_eq!((dispatcher.watches.len(), dispatcher.unwatched), (events::MOST_WITHOUT_RULES + 1, 1));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_stops_no_timer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dispatcher = dispatcher(dir.path(), rules(None)).await;
+    let news = event(service(), "1", DeployKind::Deployed, seconds_ago(1));
+    dispatcher.think_about(Incoming::Deploy(news)).await.unwrap();
+    let ahead = Span::from_minutes(120).after(clock::now());
+    dispatcher.wakes.values_mut().for_each(|wake| *wake = ahead);
+    dispatcher.timers_seen = ahead;
+    dispatcher.hear_time().await.unwrap();
+    let soon = Span::from_minutes(1).after(clock::now());
+    assert!(dispatcher.wakes.values().all(|wake| *wake < soon), "{:?}", dispatcher.wakes);
+}
