@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rules::ids::{SignalName, WatchId};
 use rules::ruleset::RuleSet;
 use rules::series::{Observer, Window};
-use rules::signal::{Measurement, Observation, Signal};
+use rules::signal::{Measurement, Observation, Reading, Signal};
 use rules::units::Span;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -145,7 +145,8 @@ impl Collector {
         }
         // Windows before the first data are not holes in anything: nothing was recorded yet.
         let first = windows.iter().position(|window| window.observation.reading().is_some());
-        windows.split_off(first.unwrap_or(windows.len().saturating_sub(1)))
+        let windows = windows.split_off(first.unwrap_or(windows.len().saturating_sub(1)));
+        newest_that_fit(windows, MOST_BASELINE_NUMBERS / rules.signals.len().max(1))
     }
 
     fn prepare(&self, signal: &Signal) -> Result<(&Arc<dyn SignalSource>, Observer), String> {
@@ -156,7 +157,65 @@ impl Collector {
     }
 }
 
+/// Numbers in the baseline of one watch, all signals together. It becomes one record of the ledger, which takes a MiB, and a
+/// number takes at most some twenty bytes of it.
+const MOST_BASELINE_NUMBERS: usize = 30_000;
+/// Numbers that a window takes besides its buckets: its times and names.
+const NUMBERS_OF_A_WINDOW: usize = 12;
+
+/// The newest windows of a baseline that together have at most `most` numbers; always the newest one. A histogram with
+/// hundreds of buckets then has a shorter past, instead of a record that the ledger refuses.
+fn newest_that_fit(windows: Vec<Measurement>, most: usize) -> Vec<Measurement> {
+    let mut left = most;
+    let fit = windows.iter().rev().take_while(|window| {
+        let buckets = match window.observation.reading() {
+            Some(Reading::Buckets { counts, .. }) => 2 * counts.len(),
+            Some(Reading::Counts { .. } | Reading::Level { .. }) | None => 0,
+        };
+        let fits = left.checked_sub(buckets + NUMBERS_OF_A_WINDOW);
+        left = fits.unwrap_or(0);
+        fits.is_some()
+    });
+    let keep = fit.count().max(1).min(windows.len());
+    windows[windows.len() - keep..].to_vec()
+}
+
 fn failed(signal: &Signal, window: Window, reason: String) -> Measurement {
     let observation = Observation::Failed { reason };
     Measurement { signal: signal.name.clone(), from: window.from, to: window.to, observation }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(second: i64, buckets: usize) -> Measurement {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let reading =
+            Reading::Buckets { bounds: vec![0.1; buckets - 1], counts: vec![123_456.789_012; buckets] };
+        Measurement {
+            signal: SignalName::new("latency").unwrap(),
+            from: at(second),
+            to: at(second + 1),
+            observation: Observation::Seen { reading, newest: at(second + 1) },
+        }
+    }
+
+    #[test]
+    fn the_longest_baseline_fits_into_one_record() {
+        for (signals, windows, buckets) in [(1, 288, 1_000), (40, 288, 200), (3, 24, 12), (200, 288, 20)] {
+            let past: Vec<Measurement> = (0..windows).map(|second| window(second, buckets)).collect();
+            let kept = newest_that_fit(past.clone(), MOST_BASELINE_NUMBERS / signals);
+            assert_eq!(kept.last(), past.last(), "the newest is always there");
+            let bytes = serde_json::to_string(&kept).unwrap().len() * signals;
+            // Beyond some hundred signals even one window each is too much, and the ledger says so.
+            assert!(bytes < crate::ledger::MAX_BODY || kept.len() == 1, "{signals} {buckets}: {bytes}");
+        }
+        let usual: Vec<Measurement> = (0..24).map(|second| window(second, 12)).collect();
+        assert_eq!(
+            newest_that_fit(usual.clone(), MOST_BASELINE_NUMBERS / 3),
+            usual,
+            "a usual one is kept whole"
+        );
+    }
 }
