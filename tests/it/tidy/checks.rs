@@ -69,6 +69,10 @@ pub const FENCES: &[Fence] = &[
                 "agent/src/dispatcher.rs",
                 "owns looks and steps that run beside the loop; hears their ends and their panics",
             ),
+            (
+                "agent/src/api/serve.rs",
+                "a task for each connection, joined or cut off when app.rs ends the API",
+            ),
             ("agent/src/dispatcher/startup.rs", "makes the set of the above"),
             (
                 "agent/src/ledger.rs",
