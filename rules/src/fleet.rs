@@ -30,6 +30,19 @@ pub enum FleetEntry {
         /// The release.
         known: KnownGood,
     },
+    /// A release was found bad, and was not turned back by us.
+    FoundBad {
+        /// The service.
+        service: ServiceName,
+        /// The environment.
+        environment: EnvironmentName,
+        /// The release.
+        version: Version,
+        /// How bad, and by which row.
+        why: String,
+        /// When.
+        at: Timestamp,
+    },
     /// A plan began to be carried out.
     RollbackBegan {
         /// The service.
@@ -122,15 +135,22 @@ pub struct KnownGood {
     pub requests: f64,
     /// When this was shown.
     pub at: Timestamp,
+    /// Why it is not good after all, if it was found bad here since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_bad: Option<String>,
 }
 
 impl KnownGood {
     /// The proof, for people.
     pub fn words(&self) -> String {
-        format!(
-            "{} ran well here for {} and served {:.0} requests",
-            self.release.version, self.ran_for, self.requests
-        )
+        let version = &self.release.version;
+        if let Some(why) = &self.found_bad {
+            return format!("{version} was itself found bad here ({why})");
+        }
+        if self.ran_for == Span::default() {
+            return format!("{version} ran before; how well it ran is not known here");
+        }
+        format!("{version} ran well here for {} and served {:.0} requests", self.ran_for, self.requests)
     }
 }
 
@@ -144,6 +164,8 @@ struct ServiceState {
     running_since: Option<Timestamp>,
     known_good: Vec<KnownGood>,
     turned_back: Vec<(Version, Timestamp)>,
+    #[serde(default)]
+    found_bad: Vec<(Version, String, Timestamp)>,
     active: Option<PlanId>,
 }
 
@@ -189,6 +211,8 @@ pub struct Situation {
     pub known_good: Vec<KnownGood>,
     /// Releases that were turned back here and have not been shown to be well since.
     pub turned_back: Vec<Version>,
+    /// Releases that were found bad here and went without our turning them back; and how bad.
+    pub found_bad: Vec<(Version, String)>,
     /// Sources of this service's signals that have not answered since the agent started.
     pub silent_sources: Vec<String>,
 }
@@ -228,6 +252,10 @@ impl Fleet {
                 let state = self.service(service, environment);
                 state.known_good.retain(|older| older.release != known.release);
                 remember(&mut state.known_good, known.clone());
+            }
+            FleetEntry::FoundBad { service, environment, version, why, at } => {
+                let state = self.service(service, environment);
+                remember(&mut state.found_bad, (version.clone(), why.clone(), *at));
             }
             FleetEntry::RollbackBegan { service, environment, plan, from, at, .. } => {
                 let name = key(service, environment);
@@ -296,6 +324,8 @@ impl Fleet {
         };
         let bad = state.turned_back.iter().filter(|(version, at)| !well_since(version, *at));
         let turned_back = bad.map(|(version, _)| version.clone()).collect();
+        let bad = state.found_bad.iter().filter(|(version, _, at)| !well_since(version, *at));
+        let found_bad = bad.map(|(version, why, _)| (version.clone(), why.clone())).collect();
         Situation {
             stopped: self.stopped.clone(),
             frozen: self.frozen(service, now),
@@ -311,6 +341,7 @@ impl Fleet {
             running_since: state.running_since,
             known_good: state.known_good,
             turned_back,
+            found_bad,
             silent_sources: Vec::new(),
         }
     }

@@ -213,6 +213,9 @@ fn target_holds(view: &View<'_>, found: &mut Vec<Hold>) {
     let Some(target) = view.target else {
         return push(found, HoldReason::NoTarget, Weight::Blocks, "no release is known to return to");
     };
+    if target.found_bad.is_some() {
+        push(found, HoldReason::TargetWasBad, APPROVE, target.words());
+    }
     if turned_back.contains(&target.release.version) {
         let words = format!("{} was itself turned back here", target.release.version);
         push(found, HoldReason::TargetWasBad, APPROVE, words);

@@ -426,9 +426,27 @@ impl Watch {
         out.push(Effect::Close);
     }
 
-    fn close(&mut self, outcome: Outcome, fleet: Vec<FleetEntry>, now: Timestamp, out: &mut Vec<Effect>) {
+    fn close(&mut self, outcome: Outcome, mut fleet: Vec<FleetEntry>, now: Timestamp, out: &mut Vec<Effect>) {
+        fleet.extend(self.found_bad(&outcome, now));
         self.record_with(Entry::Closed { outcome }, fleet, now, out);
         out.push(Effect::Close);
+    }
+
+    /// What is remembered of a release that was bad and goes, or stays, without having been turned back: nobody shall
+    /// return to it as to a good one.
+    fn found_bad(&self, outcome: &Outcome, at: Timestamp) -> Option<FleetEntry> {
+        let incident = self.incident.as_ref()?;
+        let left = matches!(outcome, Outcome::Superseded | Outcome::Degraded(_));
+        // P3 rows say that it is not worth a rollback; what recovered by itself is not held against it.
+        let bad =
+            incident.severity < Severity::P3 && incident.acted.is_none() && incident.recovered.is_none();
+        (left && bad).then(|| FleetEntry::FoundBad {
+            service: self.deployment.service.clone(),
+            environment: self.deployment.environment.clone(),
+            version: self.deployment.release.version.clone(),
+            why: format!("{}: {}", incident.severity, incident.row),
+            at,
+        })
     }
 
     fn note(&mut self, at: Timestamp, entry: &Entry) {

@@ -102,6 +102,7 @@ impl Watch {
                 ran_for: Span::between(self.deployment.at, now),
                 requests: self.evidence.requests(),
                 at: now,
+                found_bad: None,
             },
         }
     }

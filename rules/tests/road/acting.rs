@@ -1,6 +1,8 @@
 //! Guards, steps and clocks: what holds a plan back, and what becomes of one that is carried out.
 
 use super::*;
+use rules::deployment::DeployEvent;
+use rules::watch::Watch;
 
 #[test]
 fn without_a_baseline_a_person_is_asked() {
@@ -425,4 +427,37 @@ fn killed_at_any_moment_it_still_turns_back() {
         assert_eq!(world.situation().active_here, None, "{effects}");
         assert!(world.told(NoticeKind::Degraded) + world.told(NoticeKind::Restarted) >= 1, "{effects}");
     }
+}
+
+#[test]
+fn nobody_returns_to_a_release_that_was_found_bad_and_replaced() {
+    // v2 fails its smoke test while the agent only observes; then v3 comes, and is bad too.
+    let mut world = bad_release(Observe);
+    world.tell(Input::Reported(report("smoke_test_failed", ReportState::Firing, 1)));
+    world.supersede();
+    assert_eq!(world.outcome(), Some(&Outcome::Superseded));
+    let situation = world.situation();
+    let bad: Vec<&str> = situation.found_bad.iter().map(|(version, _)| version.as_str()).collect();
+    assert_eq!(bad, ["v2"]);
+
+    let event = DeployEvent { previous: Some(release("v2")), ..world::deploy("v3", "deploy-3", 60) };
+    let (watch, _) = Watch::open(&event, rules(Approve), &situation, at(60));
+    let target = watch.target(&situation, None).unwrap();
+    assert_eq!(target.release.version.as_str(), "v2", "there is no other, and it says so");
+    assert!(target.words().contains("found bad here (P1: smoke-test-failed)"), "{}", target.words());
+
+    world.proven("v1");
+    let situation = world.situation();
+    let target = watch.target(&situation, None).unwrap();
+    assert_eq!((target.release.version.as_str(), target.found_bad), ("v1", None));
+    // A person may insist, and is told.
+    let insisted = watch.target(&situation, Some(&release("v2").version)).unwrap();
+    assert!(insisted.found_bad.is_some());
+}
+
+#[test]
+fn what_was_never_seen_is_not_said_to_have_run_well() {
+    let world = World::new(rules(Approve), WELL, WELL, 20.0, 1);
+    let target = world.watch.target(&world.situation(), Some(&release("v0").version)).unwrap();
+    assert!(target.words().contains("how well it ran is not known"), "{}", target.words());
 }

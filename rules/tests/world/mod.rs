@@ -486,6 +486,7 @@ impl World {
             ran_for: Span::from_minutes(600),
             requests: 1e6,
             at: at(-10_000),
+            found_bad: None,
         };
         self.fact(FleetEntry::ProvedGood { service: service(), environment: environment(), known });
     }
