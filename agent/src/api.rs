@@ -13,7 +13,7 @@ pub use auth::Access;
 pub use serve::serve;
 
 use crate::collector::Collector;
-use crate::dispatcher::{Message, View};
+use crate::dispatcher::{Message, Rules, View};
 use crate::events::EventSourceKeys;
 use crate::ledger::Ledger;
 use crate::telemetry::Metrics;
@@ -42,6 +42,8 @@ pub struct Shared {
     pub access: Access,
     /// Who may tell news, and about which services.
     pub sources: EventSourceKeys,
+    /// The rules of each service, to tell senders of names that nobody listens for.
+    pub rules: Rules,
     /// The signal sources, for readiness.
     pub collector: Collector,
     /// Our own figures.

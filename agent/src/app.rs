@@ -123,7 +123,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let collector = Collector::new(settings.signal_sources);
     let parts = Parts {
         ledger: ledger.clone(),
-        rules: settings.rules,
+        rules: Arc::clone(&settings.rules),
         freezes: settings.freezes,
         collector: collector.clone(),
         executor,
@@ -143,6 +143,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         ledger: ledger.clone(),
         access: Access::new(settings.token, look_freely),
         sources: settings.event_sources,
+        rules: Arc::clone(&settings.rules),
         collector,
         metrics: Metrics::default(),
         stopped,

@@ -158,6 +158,20 @@ async fn signatures_replays_and_scopes() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_name_that_nobody_listens_for_is_said_back() -> Result<()> {
+    let daemon = daemon().await?;
+    for (name, noted) in [("smoke_tests_failed", true), ("smoke_test_failed", false)] {
+        let (status, answer) = daemon
+            .post("/v1/events", &json!({ "service": "shop", "report": name, "state": "firing" }))
+            .await?;
+        ensure!(status == 202, "{status}: {answer}");
+        let said = answer["notes"].to_string().contains("no row of the matrix");
+        ensure!(said == noted, "{name}: {answer}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_word_that_changes_something_needs_the_token() -> Result<()> {
     let daemon = daemon().await?;
     for (path, body) in [

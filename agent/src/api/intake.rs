@@ -4,7 +4,7 @@ use super::{Problem, Shared, State};
 use crate::clock;
 use crate::dispatcher::{EventAnswer, Message};
 use crate::events::auth::{EventSourceKey, Unauthenticated, authenticate};
-use crate::events::{Accepted, Refused, check_scope, parse_alerts_with, parse_events};
+use crate::events::{Accepted, Incoming, Refused, check_scope, parse_alerts_with, parse_events};
 use axum::Json;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
@@ -70,10 +70,25 @@ async fn read(
     })?;
     let accepted = parse(key, now)?;
     check_scope(key, &accepted)?;
-    let notes = accepted.iter().flat_map(|accepted| accepted.notes.clone()).collect();
+    let unheard = accepted.iter().filter_map(|accepted| unheard(shared, &accepted.incoming));
+    let notes = accepted.iter().flat_map(|accepted| accepted.notes.clone()).chain(unheard).collect();
     let (reply, answer) = oneshot::channel();
     shared.send(Message::Events { source: key.name.clone(), accepted, reply }).await?;
     // An answer that never comes means that the ledger failed: nothing is acknowledged, and the sender tries again.
     let results = answer.await.map_err(|_| Problem::ending())?;
     Ok((StatusCode::ACCEPTED, Json(Receipt { results, notes })))
+}
+
+/// A mistyped name is recorded and never decides anything: whoever sends it should know.
+fn unheard(shared: &Shared, incoming: &Incoming) -> Option<String> {
+    let Incoming::Report(report) = incoming else { return None };
+    let environment = report.environment.clone().unwrap_or_else(super::people::production);
+    let rules = (shared.rules)(&report.service, &environment);
+    let heard = rules.matrix.rows.iter().any(|row| row.when.mentions(&report.what));
+    (!heard).then(|| {
+        format!(
+            "no row of the matrix of {} speaks of `{}`: it is recorded and decides nothing",
+            report.service, report.what
+        )
+    })
 }

@@ -46,7 +46,8 @@ pub(super) struct Rollback {
     to: Option<Version>,
 }
 
-fn production() -> EnvironmentName {
+/// The environment of whoever does not say.
+pub(super) fn production() -> EnvironmentName {
     #[expect(clippy::expect_used, reason = "a constant name of letters is usable")]
     EnvironmentName::new("production").expect("letters make a usable name")
 }

@@ -248,6 +248,22 @@ fn a_mixed_batch_keeps_the_usable_and_says_what_it_left_out() {
 }
 
 #[test]
+fn a_report_without_id_is_news_each_time_and_a_deployment_is_not() {
+    let failed = json!({"service": "checkout", "report": "smoke_test_failed", "state": "firing"});
+    let deployed = json!({"service": "checkout", "version": "v2"});
+    let at = |value: &Value, seconds: i64| {
+        let later = now() + std::time::Duration::from_secs(seconds.unsigned_abs());
+        let body = value.to_string();
+        parse_events(&source(), &headers(&[("content-type", "application/json")]), body.as_bytes(), later)
+            .unwrap()
+            .remove(0)
+            .id
+    };
+    assert_ne!(at(&failed, 0), at(&failed, 20), "the same test can fail of the next release");
+    assert_eq!(at(&deployed, 0), at(&deployed, 20), "the same deployment was said twice");
+}
+
+#[test]
 fn the_native_form_fills_what_is_left_out() {
     let accepted = native(json!({"service": "checkout", "version": "v2"})).unwrap();
     let read = deploy(&accepted[0]);

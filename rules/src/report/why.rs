@@ -4,6 +4,7 @@ use crate::evidence::{BaselineState, Finding, SignalEvidence};
 use crate::execution::StepState;
 use crate::guard::Hold;
 use crate::matrix::Truth;
+use crate::signal::Measure;
 use crate::stats::Interval;
 use crate::units::Span;
 use crate::verdict::{Judgement, Verdict};
@@ -46,6 +47,8 @@ pub struct SignalCard {
     pub name: String,
     /// `critical`, `supporting` or `informational`.
     pub role: String,
+    /// What a bad trial is: `bad`, `slow`, `down` or `high`.
+    pub bad_is: String,
     /// Whether it reports: `full`, or what is missing.
     pub coverage: String,
     /// Bad trials since the beginning.
@@ -141,6 +144,13 @@ fn signal_card(evidence: &SignalEvidence, alpha: f64, beta: f64) -> SignalCard {
     SignalCard {
         name: evidence.signal.name.to_string(),
         role: format!("{:?}", evidence.signal.role).to_lowercase(),
+        bad_is: match evidence.signal.measure {
+            Measure::Proportion { .. } => "bad",
+            Measure::Latency { .. } => "slow",
+            Measure::Availability { .. } => "down",
+            Measure::Gauge { .. } => "high",
+        }
+        .into(),
         coverage: evidence
             .hole
             .as_ref()
@@ -250,6 +260,12 @@ impl fmt::Display for WhyCard {
         for signal in &self.signals {
             write_signal(f, signal)?;
         }
+        if self.signals.is_empty() {
+            writeln!(
+                f,
+                "  missing   no signals are configured for this service: only what is reported can decide"
+            )?;
+        }
         for row in &self.rows {
             for finding in &row.findings {
                 write_finding(f, row, finding)?;
@@ -267,8 +283,8 @@ fn write_signal(f: &mut fmt::Formatter<'_>, signal: &SignalCard) -> fmt::Result 
     writeln!(f, "  {} ({})", signal.name, signal.role)?;
     writeln!(
         f,
-        "    now       {now} ({:.0} of {:.0}), before {}",
-        signal.bad, signal.total, signal.baseline
+        "    now       {now} {} ({:.0} of {:.0}), before {}",
+        signal.bad_is, signal.bad, signal.total, signal.baseline
     )?;
     if signal.coverage != "full" {
         writeln!(f, "    coverage  {}", signal.coverage)?;
