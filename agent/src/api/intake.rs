@@ -20,6 +20,11 @@ pub(super) struct Receipt {
     notes: Vec<String>,
 }
 
+/// What whoever tells news without showing who they are is told. The same words for every failure, so that nothing can be
+/// learnt from them, and enough for somebody who has configured nothing.
+const WHO_MAY_TELL: &str = "not authenticated: send the header `Authorization: Bearer TOKEN`; the token is in the file \
+    `token` of the state directory, or as configured under api.token; or send the credential of a configured event source";
+
 type Receipted = Result<(StatusCode, Json<Receipt>), Problem>;
 
 impl From<Refused> for Problem {
@@ -65,7 +70,7 @@ async fn read(
         tracing::warn!(why = %unknown.for_the_log(), "news refused");
         Problem::new(
             StatusCode::from_u16(Unauthenticated::STATUS).unwrap_or(StatusCode::UNAUTHORIZED),
-            unknown.to_string(),
+            WHO_MAY_TELL,
         )
     })?;
     let accepted = parse(key, now)?;
