@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 /// The answer to news: what became of each, and warnings.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Receipt {
     results: Vec<EventAnswer>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -81,4 +81,48 @@ async fn read(
     // An answer that never comes means that the ledger failed: nothing is acknowledged, and the sender tries again.
     let results = answer.await.map_err(|_| Problem::ending())?;
     Ok((StatusCode::ACCEPTED, Json(Receipt { results, notes })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Access;
+    use crate::collector::Collector;
+    use crate::events::EventSourceKeys;
+    use crate::events::auth::{Credential, ServiceScope};
+    use crate::ledger::Ledger;
+    use crate::telemetry::Metrics;
+    use rules::ids::SourceName;
+    use std::collections::BTreeMap;
+    use tokio::sync::{mpsc, watch};
+
+    #[tokio::test]
+    async fn every_401_has_the_same_words_and_says_where_the_token_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sources = EventSourceKeys::default();
+        let credential = Credential::Bearer { token: "secret".into() };
+        let name = SourceName::new("local").unwrap();
+        sources.add(EventSourceKey { name, credential, services: ServiceScope::all() }, Default::default());
+        let shared = Shared {
+            messages: mpsc::channel(1).0,
+            ledger: Ledger::open(&dir.path().join("ledger.db")).await.unwrap(),
+            access: Access::new("secret".into(), true),
+            sources,
+            collector: Collector::new(BTreeMap::new()),
+            metrics: Metrics::default(),
+            stopped: watch::channel(false).0,
+            ready: watch::channel(true).1,
+        };
+        for given in [None, Some("Bearer wrong"), Some("Basic c2VjcmV0")] {
+            let mut headers = HeaderMap::new();
+            if let Some(given) = given {
+                headers.insert("authorization", given.parse().unwrap());
+            }
+            let refused = read(&shared, &headers, &Bytes::new(), |_, _| Ok(Vec::new())).await.unwrap_err();
+            assert_eq!((refused.status, refused.words.as_str()), (StatusCode::UNAUTHORIZED, WHO_MAY_TELL));
+        }
+        for part in ["`Authorization: Bearer TOKEN`", "the file `token`", "a configured event source"] {
+            assert!(WHO_MAY_TELL.contains(part), "{part}");
+        }
+    }
 }

@@ -37,15 +37,22 @@ mod tests {
         std::fs::create_dir(&state).unwrap();
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, state_dir) = (taken.local_addr().unwrap().to_string(), state.to_str().unwrap());
-        let words = ["--state-dir", state_dir, "run", "--listen", &address];
+        // The log is the whole process's, and the other tests' words are not wanted in it.
+        let config = dir.path().join("turnback.yaml");
+        std::fs::write(&config, "version: 1\nlog: { level: error }\n").unwrap();
+        let config = config.to_str().unwrap();
+        let words = ["--state-dir", state_dir, "run", "--config", config, "--listen", &address];
         let (code, _, err) = turnback(NOWHERE, &words).await;
         assert_eq!(code, 78, "{err}");
         assert!(err.starts_with("error: the agent cannot start\n") && err.contains(&address), "{err}");
         let another = tempfile::tempdir().unwrap();
         let _held = Ledger::open(&another.path().join(crate::app::LEDGER_FILE)).await.unwrap();
         let state_dir = another.path().to_str().unwrap();
-        let (code, _, err) =
-            turnback(NOWHERE, &["--state-dir", state_dir, "run", "--listen", "127.0.0.1:0"]).await;
+        let (code, _, err) = turnback(
+            NOWHERE,
+            &["--state-dir", state_dir, "run", "--config", config, "--listen", "127.0.0.1:0"],
+        )
+        .await;
         assert_eq!(code, 78, "{err}");
         assert!(err.contains("cannot open the ledger"), "{err}");
     }
