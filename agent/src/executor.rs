@@ -70,16 +70,20 @@ impl Executor {
         outcome
     }
 
-    /// Why the kill switch counts as pulled, if so. Whether there is a file that cannot be looked for is not known, and
-    /// what is not known is taken for the worse.
+    /// Why the kill switch counts as pulled, if so.
     pub fn switch(&self) -> Option<String> {
+        self.stop_file().or_else(|| (*self.stopped.borrow()).then(|| "the kill switch is pulled".to_owned()))
+    }
+
+    /// Why the file counts as a pulled kill switch, if so. Whether there is a file that cannot be looked for is not
+    /// known, and what is not known is taken for the worse.
+    pub fn stop_file(&self) -> Option<String> {
         let file = self.stop_file.display();
         match self.stop_file.try_exists() {
-            Ok(true) => return Some(format!("the kill switch is pulled: the file {file} exists")),
-            Ok(false) => {}
-            Err(error) => return Some(format!("whether the file {file} exists cannot be told: {error}")),
+            Ok(true) => Some(format!("the kill switch is pulled: the file {file} exists")),
+            Ok(false) => None,
+            Err(error) => Some(format!("whether the file {file} exists cannot be told: {error}")),
         }
-        (*self.stopped.borrow()).then(|| "the kill switch is pulled".to_owned())
     }
 
     /// Why nothing may begin just now, if so.

@@ -13,12 +13,17 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 /// The answer to news: what became of each, and warnings.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Receipt {
     results: Vec<EventAnswer>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }
+
+/// What whoever tells news without showing who they are is told. The same words for every failure, so that nothing can be
+/// learnt from them, and enough for somebody who has configured nothing.
+const WHO_MAY_TELL: &str = "not authenticated: send the header `Authorization: Bearer TOKEN`; the token is in the file \
+    `token` of the state directory, or as configured under api.token; or send the credential of a configured event source";
 
 type Receipted = Result<(StatusCode, Json<Receipt>), Problem>;
 
@@ -65,7 +70,7 @@ async fn read(
         tracing::warn!(why = %unknown.for_the_log(), "news refused");
         Problem::new(
             StatusCode::from_u16(Unauthenticated::STATUS).unwrap_or(StatusCode::UNAUTHORIZED),
-            unknown.to_string(),
+            WHO_MAY_TELL,
         )
     })?;
     let accepted = parse(key, now)?;
@@ -91,4 +96,53 @@ fn unheard(shared: &Shared, incoming: &Incoming) -> Option<String> {
             report.service, report.what
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Access;
+    use crate::collector::Collector;
+    use crate::events::EventSourceKeys;
+    use crate::events::auth::{Credential, ServiceScope};
+    use crate::ledger::Ledger;
+    use crate::telemetry::Metrics;
+    use rules::ids::SourceName;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use tokio::sync::{mpsc, watch};
+
+    #[tokio::test]
+    async fn every_401_has_the_same_words_and_says_where_the_token_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sources = EventSourceKeys::default();
+        let credential = Credential::Bearer { token: "secret".into() };
+        let name = SourceName::new("local").unwrap();
+        sources.add(EventSourceKey { name, credential, services: ServiceScope::all() }, Default::default());
+        let shared = Shared {
+            messages: mpsc::channel(1).0,
+            ledger: Ledger::open(&dir.path().join("ledger.db")).await.unwrap(),
+            access: Access::new("secret".into(), true),
+            sources,
+            collector: Collector::new(BTreeMap::new()),
+            rules: Arc::new(|service, environment| {
+                let matrix = rules::ruleset::shipped_matrix("standard").unwrap();
+                rules::ruleset::RuleSet::unconfigured(service.clone(), environment.clone(), matrix)
+            }),
+            metrics: Metrics::default(),
+            stopped: watch::channel(false).0,
+            ready: watch::channel(true).1,
+        };
+        for given in [None, Some("Bearer wrong"), Some("Basic c2VjcmV0")] {
+            let mut headers = HeaderMap::new();
+            if let Some(given) = given {
+                headers.insert("authorization", given.parse().unwrap());
+            }
+            let refused = read(&shared, &headers, &Bytes::new(), |_, _| Ok(Vec::new())).await.unwrap_err();
+            assert_eq!((refused.status, refused.words.as_str()), (StatusCode::UNAUTHORIZED, WHO_MAY_TELL));
+        }
+        for part in ["`Authorization: Bearer TOKEN`", "the file `token`", "a configured event source"] {
+            assert!(WHO_MAY_TELL.contains(part), "{part}");
+        }
+    }
 }

@@ -71,7 +71,7 @@ async fn with_watch<T: Send + 'static>(
     id: String,
     look: impl Fn(&Watch, jiff::Timestamp) -> T + Clone + Send + 'static,
 ) -> Result<T, Problem> {
-    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such watch; see GET /v1/watches");
+    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such watch; see `turnback status`");
     let id = WatchId::new(id).map_err(|_| missing())?;
     let (wanted, looks) = (id.clone(), look.clone());
     let found = shared.look(move |view| view.watch(&wanted).map(|watch| looks(watch, view.now))).await?;
@@ -108,7 +108,8 @@ pub(super) async fn postmortem(shared: State, Path(id): Path<String>) -> Result<
 pub(super) async fn fleet(shared: State) -> Result<impl IntoResponse, Problem> {
     let looked = shared.look(|view| {
         json!({
-            "stopped": view.fleet.stopped(),
+            "stopped": view.stopped(),
+            "stop_file": view.stop_file(),
             "auto_suspended": view.fleet.auto_suspended(),
             "freezes": view.fleet.freezes(view.now),
             "open_watches": view.watches.len(),

@@ -54,7 +54,13 @@ fn level(level: LogLevel) -> &'static str {
     }
 }
 
-/// Runs an agent until it is asked to end (interrupt or terminate).
+/// Says that an agent did not come up, whatever was in its way: another one, a port, a secret that is not there. What goes
+/// wrong later does not carry it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the agent cannot start")]
+pub struct CannotStart;
+
+/// Runs an agent until it is asked to end (interrupt or terminate). Errors from before it listens carry [`CannotStart`].
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let loaded = Config::load(&options.inputs())?;
     let log = &loaded.config.log;
@@ -64,8 +70,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
     start_log(format, level(log.level), color);
-    let settings = settings(loaded.config)?;
-    let app = build(settings).await?;
+    let settings = settings(loaded.config).context(CannotStart)?;
+    let app = build(settings).await.context(CannotStart)?;
     tracing::info!(address = %app.address()?, "listening");
     app.run(asked_to_end()?).await
 }

@@ -53,11 +53,19 @@ impl Files {
     }
 }
 
+/// "Good" about no file at all must not be taken for a word about the file that somebody has in mind.
+const DEFAULTS_ARE_GOOD: &str = "the built-in defaults are good (no file was given; use --config FILE)\n";
+/// A daemon's configuration is not asked for, and is often another one.
+const NOT_THE_DAEMONS: &str = "this is what the files given and the environment say; a daemon that runs may have been started with others";
+
 /// `turnback check`: every problem at once.
 pub(super) fn check(files: Files, context: &Context<'_>) -> anyhow::Result<Exit> {
+    let none_given = files.config.is_empty();
     let report = crate::config::check(&files.inputs(context.options, context.surroundings));
     if context.console.is_json() {
         context.console.document(&document(&report)?)?;
+    } else if none_given && report.is_good() {
+        context.console.print(DEFAULTS_ARE_GOOD)?;
     } else {
         context.console.print(&(safe_lines(&report.to_string()) + "\n"))?;
     }
@@ -72,6 +80,9 @@ fn document(report: &CheckReport) -> serde_json::Result<Value> {
 
 pub(super) fn execute(command: Command, context: &Context<'_>) -> anyhow::Result<Exit> {
     let Command::Show(args) = command;
+    if args.files.config.is_empty() {
+        context.console.note(NOT_THE_DAEMONS);
+    }
     let Loaded { config, origins } = Config::load(&args.files.inputs(context.options, context.surroundings))?;
     let values = serde_json::to_value(&config)?;
     if context.console.is_json() {
@@ -157,6 +168,15 @@ mod tests {
         assert!(line("state_dir").contains("\"/s\"") && line("state_dir").contains("--state-dir"), "{out}");
         assert!(line("api.listen").ends_with("default"), "{out}");
         assert!(!out.lines().any(|line| line.ends_with('–')), "every setting has an origin: {out}");
+    }
+
+    #[tokio::test]
+    async fn without_a_file_it_is_said_that_none_was_given() {
+        let (code, out, err) = turnback(NOWHERE, &["check"]).await;
+        assert_eq!((code, out.as_str(), err.as_str()), (0, DEFAULTS_ARE_GOOD, ""));
+        let (code, out, err) = turnback(NOWHERE, &["config", "show"]).await;
+        assert_eq!((code, err), (0, format!("{NOT_THE_DAEMONS}\n")));
+        assert!(out.starts_with("SETTING"), "{out}");
     }
 
     #[tokio::test]

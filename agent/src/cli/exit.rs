@@ -1,6 +1,7 @@
 //! Exit codes: documented, stable, and the same for every command, so that a pipeline can branch on them.
 
 use super::client::ClientError;
+use crate::app::CannotStart;
 use crate::config::CheckReport;
 use crate::ledger::LedgerError;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ Exit codes:
   0 healthy or done                    5 rollback failed, partial or stuck
   1 degraded, or the ledger is broken  6 approval pending or refused
   2 wrong usage                        7 cannot reach the daemon
-  3 inconclusive: cannot be told       78 bad configuration
+  3 inconclusive: cannot be told       78 bad configuration, or cannot start
   4 blind: telemetry is broken         130 interrupted";
 
 /// How a command ended.
@@ -33,7 +34,8 @@ pub enum Exit {
     Refused,
     /// The daemon cannot be reached, or does not answer like one.
     Unreachable,
-    /// The configuration is bad (`EX_CONFIG` of sysexits.h).
+    /// The configuration is bad, or the daemon cannot start with it here: its port or its ledger is in use, a secret is
+    /// not there (`EX_CONFIG` of sysexits.h).
     BadConfiguration,
     /// Ended by Ctrl-C (128 + SIGINT, as shells count).
     Interrupted,
@@ -71,7 +73,9 @@ impl Exit {
             }
             cause.downcast_ref::<LedgerError>().and_then(of_ledger)
         };
-        error.chain().find_map(classified).unwrap_or(Exit::Inconclusive)
+        // That it did not start says least: a ledger found broken at the start is broken.
+        let start = || error.is::<CannotStart>().then_some(Exit::BadConfiguration);
+        error.chain().find_map(classified).or_else(start).unwrap_or(Exit::Inconclusive)
     }
 }
 
@@ -139,13 +143,15 @@ mod tests {
     #[test]
     fn an_error_keeps_its_code_under_any_context() {
         let missing = || LedgerError::Missing { path: "/x".into() };
-        let broken = LedgerError::BrokenChain { sequence: 3, reason: "edited".into() };
+        let broken = || LedgerError::BrokenChain { sequence: 3, reason: "edited".into() };
         let cases = [
             (anyhow!("nobody classified this"), Exit::Inconclusive),
             (anyhow!(Failure::usage("no such name")), Exit::Usage),
             (anyhow!(Failure::new(Exit::Interrupted, "x")), Exit::Interrupted),
             (anyhow!(missing()), Exit::Usage),
-            (anyhow!(broken), Exit::Degraded),
+            (anyhow!(broken()), Exit::Degraded),
+            (anyhow!(broken()).context(CannotStart), Exit::Degraded),
+            (anyhow!("cannot listen").context(CannotStart), Exit::BadConfiguration),
             (anyhow!(CheckReport { problems: Vec::new(), cut: false }), Exit::BadConfiguration),
             (anyhow!(LedgerError::ReadOnly), Exit::Inconclusive),
             (anyhow!(ClientError::Refused { words: "no".into() }), Exit::Refused),

@@ -61,6 +61,8 @@ pub(super) struct Step {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Fleet {
     pub stopped: Option<String>,
+    /// Why the file in the state directory counts as the kill switch; it is part of `stopped` too.
+    pub stop_file: Option<String>,
     pub auto_suspended: Option<String>,
     pub freezes: Vec<Freeze>,
 }

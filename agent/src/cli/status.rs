@@ -75,7 +75,12 @@ fn row(watch: &Watch, now: Timestamp) -> Vec<Field> {
 fn fleet_lines(console: &Console, fleet: &Fleet) -> String {
     let mut lines = Vec::new();
     if let Some(why) = &fleet.stopped {
-        lines.push((Tone::Bad, format!("STOPPED: {}. Nothing is begun until `turnback resume`.", safe(why))));
+        let until = match &fleet.stop_file {
+            None => "`turnback resume`",
+            Some(file) if file == why => "that file is removed",
+            Some(_) => "that file is removed and `turnback resume` is said",
+        };
+        lines.push((Tone::Bad, format!("STOPPED: {}. Nothing is begun until {until}.", safe(why))));
     }
     if let Some(why) = &fleet.auto_suspended {
         lines.push((
@@ -110,7 +115,7 @@ mod tests {
     #[test]
     fn the_table_shows_what_matters() {
         let (console, _said) = console(Format::Text);
-        let fleet = Fleet { stopped: None, auto_suspended: None, freezes: Vec::new() };
+        let fleet = Fleet { stopped: None, stop_file: None, auto_suspended: None, freezes: Vec::new() };
         let mut other = closed(watch(), "w-2", "closed: healthy");
         (other.service, other.environment, other.verdict, other.row) =
             ("cart".into(), "staging".into(), "healthy".into(), None);
@@ -137,6 +142,7 @@ mod tests {
         };
         let fleet = Fleet {
             stopped: Some("drill".into()),
+            stop_file: None,
             auto_suspended: Some("plan p-1 is stuck".into()),
             freezes: vec![freeze],
         };
@@ -147,5 +153,21 @@ mod tests {
 
         No deployment is known yet. Tell of one with POST /v1/events.
         ");
+    }
+
+    #[test]
+    fn a_stop_that_is_a_file_is_lifted_by_removing_it() {
+        let (console, _said) = console(Format::Text);
+        let file = "the file /s/STOP exists";
+        let lines = |stopped: &str| {
+            let (stopped, stop_file) = (Some(stopped.into()), Some(file.into()));
+            fleet_lines(&console, &Fleet { stopped, stop_file, auto_suspended: None, freezes: Vec::new() })
+        };
+        assert_eq!(
+            lines(file),
+            "STOPPED: the file /s/STOP exists. Nothing is begun until that file is removed.\n\n"
+        );
+        let both = lines("drill (ann); the file /s/STOP exists");
+        assert!(both.contains("until that file is removed and `turnback resume` is said"), "{both}");
     }
 }

@@ -24,8 +24,6 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Where the agent listens if nobody else does: then the commands work without `--url`.
-const USUAL_PORT: u16 = 7440;
 /// Between two readings of the service's metrics.
 const SCRAPE_EVERY: Span = Span::from_seconds(1);
 /// How long a reading or a question may take.
@@ -160,7 +158,8 @@ fn settings(
     Ok(Settings {
         freezes: Vec::new(),
         state_dir: state.to_owned(),
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(USUAL_PORT))),
+        // Any free port: the usual one belongs to a real agent, also to one that is started while the demo plays.
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         token: token.to_owned(),
         event_sources,
         signal_sources,
@@ -192,12 +191,4 @@ fn sources(address: &str) -> anyhow::Result<(Arc<ScrapeSource>, Arc<ProbeSource>
         },
     )?;
     Ok((Arc::new(scrape), Arc::new(probe)))
-}
-
-/// `usual` if it is free, or 0: any.
-fn free_port(usual: u16) -> u16 {
-    match std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, usual)) {
-        Ok(_free) => usual,
-        Err(_) => 0,
-    }
 }

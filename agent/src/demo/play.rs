@@ -177,7 +177,7 @@ async fn until_the_end(
         };
         let awaits = detail.watch.plan.as_ref().is_some_and(|plan| plan.awaits_approval);
         if awaits && !asked {
-            ask_for_approval(options, screen, machine, &detail);
+            ask_for_approval(options, screen, machine, &detail)?;
             deadline = Instant::now() + APPROVAL.duration() + ENDS_WITHIN;
             asked = true;
         }
@@ -196,20 +196,36 @@ async fn until_the_end(
 }
 
 /// Says exactly what to type. With JSON on standard output it is said on standard error: somebody has to know.
-fn ask_for_approval(options: &Options, screen: &Screen, machine: &Machine, detail: &Detail) {
-    let Some(plan) = &detail.watch.plan else { return };
+fn ask_for_approval(
+    options: &Options,
+    screen: &Screen,
+    machine: &Machine,
+    detail: &Detail,
+) -> anyhow::Result<()> {
+    let Some(plan) = &detail.watch.plan else { return Ok(()) };
+    // In full: it need not be on the PATH of the other terminal, or another version is.
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
     let digest = plan.digest.get(..12).unwrap_or(&plan.digest);
     let command = format!(
-        "turnback approve {} --digest {digest} --url {} --token-file {}",
+        "{} approve {} --digest {digest} --url {} --token-file {}",
+        for_a_shell(&program),
         plan.id,
         machine.url,
-        machine.token_file.display()
+        for_a_shell(&machine.token_file)
     );
     if options.json {
         eprintln!("to approve: {command}");
     }
     screen.say(Tone::Warn, "demo", &format!("the plan waits {APPROVAL} for your word. In another terminal:"));
     screen.heading(&format!("  {command}\n"));
+    Ok(())
+}
+
+/// A path as it can be typed into a shell.
+fn for_a_shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// What can be seen from outside the agent.
@@ -297,7 +313,7 @@ fn conclude(screen: &Screen, watch: &Detail, assessed: &Assessed, proof: &Proof,
     let times = [
         time("to detect", happened.time_to_detect_s),
         time("to decide", happened.time_to_decide_s),
-        time("to recover", happened.time_to_recover_s),
+        time("to recover", happened.time_to_recover_s).map(|time| format!("{time} (from detection)")),
     ];
     let times: Vec<String> = times.into_iter().flatten().collect();
     if !times.is_empty() {
@@ -323,5 +339,19 @@ fn conclude(screen: &Screen, watch: &Detail, assessed: &Assessed, proof: &Proof,
     }
     if happened.autonomy == AutonomyLevel::Approve && happened.plan_drawn && !happened.approved {
         screen.text(Tone::Warn, "Nobody approved; exit code 6.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_can_be_typed_as_it_is_shown() {
+        for path in ["/usr/bin/turnback", "/tmp/it's a $HOME"] {
+            let command = format!("printf %s {}", for_a_shell(Path::new(path)));
+            let said = std::process::Command::new("/bin/sh").args(["-c", &command]).output().unwrap();
+            assert_eq!(String::from_utf8(said.stdout).unwrap(), path);
+        }
     }
 }

@@ -36,7 +36,7 @@ const TRY_SCALING: Span = Span::from_seconds(3);
 /// What differs from the defaults, in honest words.
 pub const SHORTENED: &str = "Shortened for the demo (usual value): a look every 1 s (10 s), 12 s of past (2 h), watched for 20 s (1 h),
 healthy after 8 s (5 min), blind after 6 s (2 min), latency counts after 2 s (2 min), verified for 4 s (30 s),
-known good after 5 s (1 h), 3 windows are enough (5), no patience for quick fixes (5 min).
+known good after 5 s (1 h), 3 windows are enough (5), no patience for quick fixes (5 min), an approval expires in 50 s (15 min).
 The requests are independent by construction, so each counts fully. All else is as it ships.";
 
 /// Addresses and names that the rules need.

@@ -3,6 +3,7 @@
 use super::perform::fleet_record;
 use super::{DispatchError, Dispatcher};
 use crate::clock;
+use jiff::Timestamp;
 use rules::deployment::{DeployEvent, DeployKind, Release};
 use rules::fleet::{FleetEntry, Freeze};
 use rules::ids::{EnvironmentName, PlanDigest, PlanId, ServiceName, SourceName, Version, WatchId};
@@ -67,6 +68,16 @@ pub enum PersonAsk {
 /// Digits of a digest that are enough to name it.
 const SHORTEST_DIGEST: usize = 12;
 
+/// A freeze, and how it is lifted.
+fn freeze_words(freeze: &Freeze) -> String {
+    let (what, lift) = match &freeze.service {
+        Some(service) => (format!("the freeze of {service}"), format!("turnback unfreeze {service}")),
+        None => ("the freeze of all services".to_owned(), "turnback unfreeze".to_owned()),
+    };
+    let until = freeze.until.map_or_else(String::new, |until| format!(" until {until:.0}"));
+    format!("{what}{until} ({}, {}), lifted by `{lift}`", freeze.reason, freeze.by)
+}
+
 impl Dispatcher {
     pub(super) async fn hear_person(
         &mut self,
@@ -90,27 +101,59 @@ impl Dispatcher {
             }
             PersonAsk::Stop { reason } => {
                 self.parts.stopped.send_replace(true);
+                if let Some(why) = self.fleet.stopped() {
+                    return Ok(Ok(format!("was stopped already: {why}")));
+                }
                 self.fact(FleetEntry::Stopped { reason, by, at: now }).await?;
                 Ok(Ok("stopped: no effect begins until `turnback resume`".into()))
             }
-            PersonAsk::Resume => {
-                self.fact(FleetEntry::Resumed { by, at: now }).await?;
-                self.parts.stopped.send_replace(false);
-                Ok(Ok(match self.parts.executor.switch() {
-                    Some(still) => format!("resumed, but {still}"),
-                    None => "resumed".into(),
-                }))
-            }
+            PersonAsk::Resume => self.resume_asked(by, now).await,
             PersonAsk::Freeze { service, duration, reason } => {
                 let until = duration.map(|duration| duration.after(now));
                 self.fact(FleetEntry::Frozen(Freeze { service, from: now, until, reason, by })).await?;
                 Ok(Ok("frozen: nothing is turned back alone, people still can".into()))
             }
-            PersonAsk::Unfreeze { service } => {
-                self.fact(FleetEntry::Unfrozen { service, by, at: now }).await?;
-                Ok(Ok("unfrozen".into()))
-            }
+            PersonAsk::Unfreeze { service } => self.unfreeze(service, by, now).await,
         }
+    }
+
+    /// Lifts what was said through the API. The file is somebody's word too, and not ours to remove: as long as it is
+    /// there, nothing is resumed, and saying so must not look like success.
+    async fn resume_asked(
+        &mut self,
+        by: String,
+        now: Timestamp,
+    ) -> Result<Result<String, String>, DispatchError> {
+        let held = self.fleet.stopped().is_some()
+            || self.fleet.auto_suspended().is_some()
+            || *self.parts.stopped.borrow();
+        if held {
+            self.fact(FleetEntry::Resumed { by, at: now }).await?;
+            self.parts.stopped.send_replace(false);
+        }
+        let said = if held { "resumed" } else { "nothing was stopped" };
+        Ok(match self.parts.executor.stop_file() {
+            None => Ok(said.to_owned()),
+            Some(file) if held => Err(format!("the stop through the API is lifted, but {file}; remove it")),
+            Some(file) => Err(format!("not resumed: {file}; remove it")),
+        })
+    }
+
+    async fn unfreeze(
+        &mut self,
+        service: Option<ServiceName>,
+        by: String,
+        now: Timestamp,
+    ) -> Result<Result<String, String>, DispatchError> {
+        let whose = service.as_ref().map_or_else(String::new, |service| format!(" of {service}"));
+        let said = if self.fleet.freezes(now).iter().any(|freeze| freeze.service == service) {
+            self.fact(FleetEntry::Unfrozen { service, by, at: now }).await?;
+            "unfrozen".to_owned()
+        } else {
+            format!("no freeze{whose} was in force")
+        };
+        let still: Vec<String> = self.fleet.freezes(now).into_iter().map(freeze_words).collect();
+        Ok(Ok(if still.is_empty() { said } else { format!("{said}; still in force: {}", still.join("; ")) }))
     }
 
     /// Writes a fact about the fleet down and takes it in.

@@ -235,8 +235,71 @@ async fn the_stop_file_is_seen_before_a_plan_is_begun() {
     let asked = PersonAsk::Rollback { service: service(), environment: environment(), to: None };
     let refusal = agent.person(asked).await.unwrap_err();
     assert!(refusal.contains("STOP"), "{refusal}");
-    let resumed = agent.person(PersonAsk::Resume).await.unwrap();
-    assert!(resumed.contains("STOP"), "{resumed}");
+    let seen = agent.look(|view| (view.stopped(), view.stop_file())).await;
+    assert!(seen.0.as_ref().is_some_and(|why| why.contains("STOP")) && seen.0 == seen.1, "{seen:?}");
+    let resumed = agent.person(PersonAsk::Resume).await.unwrap_err();
+    assert!(resumed.starts_with("not resumed: ") && resumed.ends_with("STOP exists; remove it"), "{resumed}");
+    agent.person(PersonAsk::Stop { reason: "drill".into() }).await.unwrap();
+    let why = agent.look(|view| view.stopped()).await.unwrap();
+    assert!(why.starts_with("drill (ann); ") && why.contains("STOP"), "{why}");
+    let resumed = agent.person(PersonAsk::Resume).await.unwrap_err();
+    assert!(resumed.starts_with("the stop through the API is lifted, but "), "{resumed}");
+    std::fs::remove_file(dir.path().join("STOP")).unwrap();
+    assert_eq!(agent.look(|view| view.stopped()).await, None);
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn an_approval_is_refused_while_the_stop_file_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let level = |mut rules: RuleSet| {
+        rules.autonomy.level = rules::decision::AutonomyLevel::Approve;
+        rules
+    };
+    let runbook = rules(Some(vec!["/bin/true".into()]));
+    let with_approval: Rules = Arc::new(move |service, environment| level(runbook(service, environment)));
+    let agent = Running::start(dir.path(), with_approval).await;
+    agent.deploy("1", DeployKind::Deployed, seconds_ago(30)).await;
+    agent.report("2", ReportState::Firing, seconds_ago(5)).await;
+    let plan = agent.look(|view| view.watches.values().find_map(|watch| watch.plan.clone())).await;
+    let (plan, digest) = plan.expect("a failed smoke test makes a plan");
+    std::fs::write(dir.path().join("STOP"), "").unwrap();
+    let approve = || PersonAsk::Approve { plan: plan.id.clone(), digest: digest.to_string() };
+    let refusal = agent.person(approve()).await.unwrap_err();
+    assert!(refusal.contains("STOP exists"), "{refusal}");
+    std::fs::remove_file(dir.path().join("STOP")).unwrap();
+    let approved = agent.person(approve()).await;
+    assert!(approved.is_ok(), "{approved:?}");
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn a_persons_word_that_changes_nothing_says_so_and_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = Running::start(dir.path(), rules(None)).await;
+    let (stop, cart) =
+        (|reason: &str| PersonAsk::Stop { reason: reason.into() }, ServiceName::new("cart").unwrap());
+    let written = || agent.ledger.head().sequence;
+    let before = written();
+    let none = agent.person(PersonAsk::Unfreeze { service: Some(cart.clone()) }).await.unwrap();
+    assert_eq!(none, "no freeze of cart was in force");
+    let none = agent.person(PersonAsk::Unfreeze { service: None }).await.unwrap();
+    assert_eq!(none, "no freeze was in force");
+    assert_eq!(agent.person(PersonAsk::Resume).await.unwrap(), "nothing was stopped");
+    assert_eq!(written(), before);
+    agent.person(stop("drill")).await.unwrap();
+    let stopped = written();
+    assert_eq!(agent.person(stop("again")).await.unwrap(), "was stopped already: drill (ann)");
+    assert_eq!(written(), stopped);
+    assert_eq!(agent.person(PersonAsk::Resume).await.unwrap(), "resumed");
+    for service in [None, Some(cart.clone())] {
+        agent.person(PersonAsk::Freeze { service, duration: None, reason: "sale".into() }).await.unwrap();
+    }
+    assert_eq!(
+        agent.person(PersonAsk::Unfreeze { service: Some(cart) }).await.unwrap(),
+        "unfrozen; still in force: the freeze of all services (sale, ann), lifted by `turnback unfreeze`"
+    );
+    assert_eq!(agent.person(PersonAsk::Unfreeze { service: None }).await.unwrap(), "unfrozen");
     agent.end().await;
 }
 

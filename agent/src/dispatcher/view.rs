@@ -137,6 +137,21 @@ impl View<'_> {
         self.dispatcher.unwatched
     }
 
+    /// Why nothing is begun, if so: what was said through the API, and the file, which no record tells of.
+    pub fn stopped(&self) -> Option<String> {
+        let executor = &self.dispatcher.parts.executor;
+        match (self.fleet.stopped(), executor.stop_file()) {
+            (Some(said), Some(file)) => Some(format!("{said}; {file}")),
+            (Some(said), None) => Some(said.to_owned()),
+            (None, _) => executor.switch(),
+        }
+    }
+
+    /// Why the file counts as a pulled kill switch, if so: only removing it helps.
+    pub fn stop_file(&self) -> Option<String> {
+        self.dispatcher.parts.executor.stop_file()
+    }
+
     /// What a watch is told about everything else.
     pub fn situation(&self, watch: &Watch) -> Situation {
         self.dispatcher.situation(watch, self.now)
