@@ -13,7 +13,7 @@ use crate::collector::Collector;
 use crate::dispatcher::{DispatchError, Dispatcher, MOST_WAITING, Message, Parts, Rules};
 use crate::events::EventSourceKeys;
 use crate::executor::Executor;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::Ledger;
 use crate::notify::{Delivery, Notifiers};
 use crate::secrets::Secrets;
 use crate::signals::SignalSource;
@@ -248,9 +248,4 @@ fn vital(what: &str, ended: anyhow::Result<()>) -> anyhow::Error {
         Ok(()) => anyhow::anyhow!("{what} ended by itself"),
         Err(error) => error.context(format!("{what} failed")),
     }
-}
-
-/// Whether a ledger error means that the configuration or the machine is at fault rather than the ledger.
-pub fn is_locked(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref::<LedgerError>(), Some(LedgerError::Locked { .. }))
 }
