@@ -138,8 +138,8 @@ impl Watch {
             return Err(format!("the time for an approval was over at {expires:.0}"));
         }
         // The evidence is looked at again: what was true when it was asked may be stale when it is answered.
-        let blocking: Vec<Hold> =
-            self.holds_now(situation, now).into_iter().filter(|hold| hold.weight == Weight::Blocks).collect();
+        let target = self.target(situation, None);
+        let blocking = self.blocking_now(target.as_ref(), false, situation, now);
         if !blocking.is_empty() {
             return Err(format!("a guard holds: {}", report::holds_text(&blocking)));
         }
@@ -153,21 +153,28 @@ impl Watch {
         Ok(())
     }
 
-    fn holds_now(&self, situation: &Situation, now: Timestamp) -> Vec<Hold> {
+    /// What blocks a rollback to `target` now, whoever asks.
+    fn blocking_now(
+        &self,
+        target: Option<&KnownGood>,
+        by_person: bool,
+        situation: &Situation,
+        now: Timestamp,
+    ) -> Vec<Hold> {
         let judgement =
             crate::verdict::judge(&self.evidence, &self.reports, &self.rules, self.deployment.at, now);
-        let target = self.target(situation, None);
-        holds(&View {
+        let found = holds(&View {
             rules: &self.rules,
             watch: &self.id,
             deployment: &self.deployment,
             judgement: &judgement,
             evidence: &self.evidence,
             situation,
-            target: target.as_ref(),
-            by_person: false,
+            target,
+            by_person,
             now,
-        })
+        });
+        found.into_iter().filter(|hold| hold.weight == Weight::Blocks).collect()
     }
 
     pub(super) fn refused(
@@ -239,21 +246,7 @@ impl Watch {
             ))));
         }
         let target = self.target(situation, to.as_ref());
-        let judgement =
-            crate::verdict::judge(&self.evidence, &self.reports, &self.rules, self.deployment.at, now);
-        let view = View {
-            rules: &self.rules,
-            watch: &self.id,
-            deployment: &self.deployment,
-            judgement: &judgement,
-            evidence: &self.evidence,
-            situation,
-            target: target.as_ref(),
-            by_person: true,
-            now,
-        };
-        let blocking: Vec<Hold> =
-            holds(&view).into_iter().filter(|hold| hold.weight == Weight::Blocks).collect();
+        let blocking = self.blocking_now(target.as_ref(), true, situation, now);
         if !blocking.is_empty() {
             return out
                 .push(Effect::Answer(Err(format!("a guard holds: {}", report::holds_text(&blocking)))));
