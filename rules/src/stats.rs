@@ -33,6 +33,7 @@ mod exact;
 mod kernel;
 pub mod numerics;
 mod proportion;
+mod ratio;
 
 pub use baseline::{Baseline, BaselineWindow, FEWEST_BASELINE_REQUESTS, beta_binomial_baseline};
 pub use combine::{average, minimum};
@@ -44,3 +45,4 @@ pub use dispersion::{Counts, DEFAULT_DISPERSION, FEWEST_BLOCKS, pair_dispersion,
 pub use error::StatsError;
 pub use kernel::{ChangeMixture, MOST_ALTERNATIVES};
 pub use proportion::{BlockEvidence, Direction, ProportionParameters, ProportionTest};
+pub use ratio::{RatioInterval, RatioParameters, RatioSequence, RatioTest, TwoArms};

@@ -35,17 +35,17 @@ const MOST_BLOCK_EVIDENCE: f64 = 1e12;
 /// Below this the mass not yet given to a start time is rounding noise of `1 - spent`.
 const NEGLIGIBLE_MASS: f64 = 1e-15;
 
-/// A change-time mixture e-process. State is O(K) and lives in fixed arrays: an update allocates nothing.
+/// A change-time mixture e-process. State is O(K), allocated once: an update allocates nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct ChangeMixture {
-    alternatives: usize,
     horizon_seconds: f64,
     anchor_weight: f64,
-    /// `L`: log-likelihood ratios since the anchor, nats. Slots from `alternatives` on stay 0.
-    anchored: [f64; MOST_ALTERNATIVES],
-    /// `S`: log of the weighted sum over start times, nats. `-inf` until the first positive `dt`.
-    started: [f64; MOST_ALTERNATIVES],
+    /// `L`: log-likelihood ratios since the anchor, nats, one per alternative.
+    anchored: Box<[f64]>,
+    /// `S`: log of the weighted sum over start times, nats. `-inf` until the first positive `dt`. Empty when all weight
+    /// is on the anchor.
+    started: Box<[f64]>,
     /// Share of the horizon already given to start times, 0 to 1.
     spent: f64,
     /// Log e-value after the latest update, nats.
@@ -75,9 +75,11 @@ impl ChangeMixture {
         }
         within("the watch in seconds", horizon_seconds, horizon_seconds > 0.0, "a positive number")?;
         unit("the anchor weight", anchor_weight)?;
-        let (anchored, started) = ([0.0; MOST_ALTERNATIVES], [f64::NEG_INFINITY; MOST_ALTERNATIVES]);
+        let anchored = vec![0.0; alternatives].into();
+        let late = if anchor_weight < 1.0 { alternatives } else { 0 };
+        let started = vec![f64::NEG_INFINITY; late].into();
         let (spent, log_e, max_log_e) = (0.0, 0.0, 0.0);
-        Ok(Self { alternatives, horizon_seconds, anchor_weight, anchored, started, spent, log_e, max_log_e })
+        Ok(Self { horizon_seconds, anchor_weight, anchored, started, spent, log_e, max_log_e })
     }
 
     /// Takes in one block of `dt_seconds` and returns the new log e-value. `llr` holds one log-likelihood ratio per
@@ -90,15 +92,17 @@ impl ChangeMixture {
         let share = (dt_seconds / self.horizon_seconds).min(1.0 - self.spent);
         if share > 0.0 && self.anchor_weight < 1.0 {
             let fresh = ((1.0 - self.anchor_weight) * share).ln();
-            for slot in &mut self.started[..self.alternatives] {
+            for slot in &mut self.started {
                 *slot = log_add_exp(*slot, fresh);
             }
             self.spent += share;
         }
         if let Some(llr) = llr {
-            for (k, gain) in llr.iter().enumerate() {
-                self.anchored[k] += gain;
-                self.started[k] += gain;
+            for (slot, gain) in self.anchored.iter_mut().zip(llr) {
+                *slot += gain;
+            }
+            for (slot, gain) in self.started.iter_mut().zip(llr) {
+                *slot += gain;
             }
             self.log_e = self.mixture();
             self.max_log_e = self.max_log_e.max(self.log_e);
@@ -135,12 +139,19 @@ impl ChangeMixture {
     /// How many alternatives an update must bring.
     #[must_use]
     pub fn alternatives(&self) -> usize {
-        self.alternatives
+        self.anchored.len()
+    }
+
+    /// How many numbers make up the running state: what must be kept to go on.
+    #[must_use]
+    pub fn numbers(&self) -> usize {
+        // spent, log E and its maximum
+        self.anchored.len() + self.started.len() + 3
     }
 
     /// Refuses a stored mixture that was not started with the same alternatives, watch and anchor as `fresh`.
     pub(crate) fn continues(&self, fresh: &Self) -> Result<(), StatsError> {
-        let (expected, found) = (fresh.alternatives, self.alternatives);
+        let (expected, found) = (fresh.alternatives(), self.alternatives());
         if expected != found {
             return Err(StatsError::Length { quantity: "the stored mixture", expected, found });
         }
@@ -160,8 +171,8 @@ impl ChangeMixture {
     fn admit(&self, llr: Option<&[f64]>, dt_seconds: f64) -> Result<(), StatsError> {
         within("the length of a block in seconds", dt_seconds, dt_seconds >= 0.0, "zero or more")?;
         let Some(llr) = llr else { return Ok(()) };
-        if llr.len() != self.alternatives {
-            let (expected, found) = (self.alternatives, llr.len());
+        if llr.len() != self.alternatives() {
+            let (expected, found) = (self.alternatives(), llr.len());
             return Err(StatsError::Length { quantity: "the likelihood ratio of a block", expected, found });
         }
         for &gain in llr {
@@ -172,13 +183,13 @@ impl ChangeMixture {
     }
 
     fn mixture(&self) -> f64 {
-        let uniform = (self.alternatives as f64).ln();
+        let uniform = (self.alternatives() as f64).ln();
         let mut parts = [f64::NEG_INFINITY; 3];
         if self.anchor_weight > 0.0 {
-            parts[0] = self.anchor_weight.ln() + log_sum_exp(&self.anchored[..self.alternatives]) - uniform;
+            parts[0] = self.anchor_weight.ln() + log_sum_exp(&self.anchored) - uniform;
         }
         if self.anchor_weight < 1.0 {
-            parts[1] = log_sum_exp(&self.started[..self.alternatives]) - uniform;
+            parts[1] = log_sum_exp(&self.started) - uniform;
             let left = (1.0 - self.anchor_weight) * (1.0 - self.spent);
             if left > NEGLIGIBLE_MASS {
                 parts[2] = left.ln();
@@ -212,7 +223,7 @@ struct Stored {
 
 impl From<ChangeMixture> for Stored {
     fn from(mixture: ChangeMixture) -> Self {
-        let list = |slots: &[f64]| slots[..mixture.alternatives].iter().copied().map(Exact).collect();
+        let list = |slots: &[f64]| slots.iter().copied().map(Exact).collect();
         Self {
             horizon_seconds: mixture.horizon_seconds,
             anchor_weight: mixture.anchor_weight,
@@ -231,16 +242,18 @@ impl TryFrom<Stored> for ChangeMixture {
     /// A state that was edited by hand or cut short is refused, not continued.
     fn try_from(stored: Stored) -> Result<Self, StatsError> {
         let mut mixture = Self::new(stored.anchored.len(), stored.horizon_seconds, stored.anchor_weight)?;
-        let (expected, found) = (stored.anchored.len(), stored.started.len());
+        let (expected, found) = (mixture.started.len(), stored.started.len());
         if expected != found {
             return Err(StatsError::Length { quantity: "the stored sums over start times", expected, found });
         }
-        for (k, (anchored, started)) in stored.anchored.iter().zip(&stored.started).enumerate() {
-            mixture.anchored[k] = finite("a stored log-likelihood ratio", anchored.0)?;
-            if started.0 != f64::NEG_INFINITY {
-                finite("a stored sum over start times", started.0)?;
+        for (slot, stored) in mixture.anchored.iter_mut().zip(&stored.anchored) {
+            *slot = finite("a stored log-likelihood ratio", stored.0)?;
+        }
+        for (slot, stored) in mixture.started.iter_mut().zip(&stored.started) {
+            if stored.0 != f64::NEG_INFINITY {
+                finite("a stored sum over start times", stored.0)?;
             }
-            mixture.started[k] = started.0;
+            *slot = stored.0;
         }
         mixture.spent = unit("the stored share of the watch", stored.spent)?;
         mixture.log_e = finite("the stored log e-value", stored.log_e)?;

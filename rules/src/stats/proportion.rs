@@ -76,9 +76,9 @@ pub struct ProportionTest {
     bad: f64,
     total: f64,
     /// `ln m_k`: what a bad request brings before the toll, nats.
-    gain: [f64; MOST_ALTERNATIVES],
+    gain: Box<[f64]>,
     /// `ln(1 + p0 (m_k - 1))`: what every request costs, nats.
-    toll: [f64; MOST_ALTERNATIVES],
+    toll: Box<[f64]>,
 }
 
 impl ProportionParameters {
@@ -120,17 +120,13 @@ impl ProportionTest {
         within("the cluster size", parameters.cluster, parameters.cluster >= 1.0, "1 or more")?;
         let alternatives = usize::from(parameters.octaves) * usize::from(parameters.per_octave);
         let mixture = ChangeMixture::new(alternatives, parameters.horizon_seconds, parameters.anchor_weight)?;
-        let mut gain = [0.0; MOST_ALTERNATIVES];
-        let mut toll = [0.0; MOST_ALTERNATIVES];
         let sign = match parameters.direction {
             Direction::Worse => 1.0,
             Direction::Better => -1.0,
         };
         let step = sign * std::f64::consts::LN_2 / f64::from(parameters.per_octave);
-        for (k, (gain, toll)) in gain.iter_mut().zip(&mut toll).take(alternatives).enumerate() {
-            *gain = (k + 1) as f64 * step;
-            *toll = (p0 * gain.exp_m1()).ln_1p();
-        }
+        let gain: Box<[f64]> = (1..=alternatives).map(|k| k as f64 * step).collect();
+        let toll = gain.iter().map(|gain| (p0 * gain.exp_m1()).ln_1p()).collect();
         Ok(Self { parameters, mixture, bad: 0.0, total: 0.0, gain, toll })
     }
 
