@@ -79,7 +79,7 @@ impl Collector {
         now: Timestamp,
         rules: &RuleSet,
     ) -> Option<Measurement> {
-        let (source, observer) = match self.prepare(signal) {
+        let (source, observer) = match self.prepare(signal, rules) {
             Ok(prepared) => prepared,
             Err(reason) => return Some(failed(signal, Window { from, to: now }, reason)),
         };
@@ -120,7 +120,7 @@ impl Collector {
         rules: &RuleSet,
     ) -> Vec<Measurement> {
         let whole = Window { from, to };
-        let (source, observer) = match self.prepare(signal) {
+        let (source, observer) = match self.prepare(signal, rules) {
             Ok(prepared) => prepared,
             Err(reason) => return vec![failed(signal, whole, reason)],
         };
@@ -139,8 +139,7 @@ impl Collector {
         while begin < to {
             let end = window.after(begin).min(to);
             let part = Window { from: begin, to: end };
-            let observation = observer.observe(&series, None, part, rules.watch.max_sample_age.max(window));
-            windows.push(Measurement { signal: signal.name.clone(), from: begin, to: end, observation });
+            windows.push(observer.past(&series, part, rules.watch.max_sample_age.max(window)));
             begin = end;
         }
         // Windows before the first data are not holes in anything: nothing was recorded yet.
@@ -149,11 +148,16 @@ impl Collector {
         newest_that_fit(windows, MOST_BASELINE_NUMBERS / rules.signals.len().max(1))
     }
 
-    fn prepare(&self, signal: &Signal) -> Result<(&Arc<dyn SignalSource>, Observer), String> {
+    fn prepare(
+        &self,
+        signal: &Signal,
+        rules: &RuleSet,
+    ) -> Result<(&Arc<dyn SignalSource>, Observer), String> {
         let source = self.sources.get(&signal.source);
         let source = source.ok_or_else(|| format!("there is no signal source called {}", signal.source))?;
-        let observer = Observer::new(signal).map_err(|problem| problem.to_string())?;
-        Ok((source, observer))
+        let (compare, instance) = (rules.compare.as_ref(), rules.watch.instance.as_deref());
+        let observer = Observer::comparing(signal, compare, instance);
+        Ok((source, observer.map_err(|problem| problem.to_string())?))
     }
 }
 
@@ -168,11 +172,12 @@ const NUMBERS_OF_A_WINDOW: usize = 12;
 fn newest_that_fit(windows: Vec<Measurement>, most: usize) -> Vec<Measurement> {
     let mut left = most;
     let fit = windows.iter().rev().take_while(|window| {
-        let buckets = match window.observation.reading() {
-            Some(Reading::Buckets { counts, .. }) => 2 * counts.len(),
-            Some(Reading::Counts { .. } | Reading::Level { .. }) | None => 0,
+        let numbers = |reading: &Reading| match reading {
+            Reading::Buckets { counts, .. } => 2 * counts.len(),
+            Reading::Counts { .. } | Reading::Level { .. } => 2,
         };
-        let fits = left.checked_sub(buckets + NUMBERS_OF_A_WINDOW);
+        let readings = window.observation.reading().into_iter().chain(window.instances.values());
+        let fits = left.checked_sub(readings.map(numbers).sum::<usize>() + NUMBERS_OF_A_WINDOW);
         left = fits.unwrap_or(0);
         fits.is_some()
     });
@@ -181,8 +186,7 @@ fn newest_that_fit(windows: Vec<Measurement>, most: usize) -> Vec<Measurement> {
 }
 
 fn failed(signal: &Signal, window: Window, reason: String) -> Measurement {
-    let observation = Observation::Failed { reason };
-    Measurement { signal: signal.name.clone(), from: window.from, to: window.to, observation }
+    Measurement::plain(signal.name.clone(), window.from, window.to, Observation::Failed { reason })
 }
 
 #[cfg(test)]
@@ -193,12 +197,8 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let reading =
             Reading::Buckets { bounds: vec![0.1; buckets - 1], counts: vec![123_456.789_012; buckets] };
-        Measurement {
-            signal: SignalName::new("latency").unwrap(),
-            from: at(second),
-            to: at(second + 1),
-            observation: Observation::Seen { reading, newest: at(second + 1) },
-        }
+        let observation = Observation::Seen { reading, newest: at(second + 1) };
+        Measurement::plain(SignalName::new("latency").unwrap(), at(second), at(second + 1), observation)
     }
 
     #[test]

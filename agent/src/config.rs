@@ -161,6 +161,7 @@ impl Config {
             guards: found.guards.clone(),
             statistics: found.statistics.clone(),
             patience: found.patience.clone(),
+            compare: found.compare.clone(),
         }
     }
 

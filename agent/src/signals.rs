@@ -150,15 +150,15 @@ pub async fn measure(
         }
     };
     let (series, targets) = tokio::join!(source.read(signal.measure.selector(), range), targets);
-    let observation = match (series, targets) {
-        (Ok(series), Ok(targets)) => observer.observe(&series, targets.as_deref(), window, max_age),
+    match (series, targets) {
+        (Ok(series), Ok(targets)) => observer.measure(&series, targets.as_deref(), window, max_age),
         (Err(error), _) | (Ok(_), Err(error)) => {
             let reason = words(&error);
             tracing::warn!(signal = %signal.name, source = %source.describe(), %reason, "no samples");
-            Observation::Failed { reason }
+            let observation = Observation::Failed { reason };
+            Measurement::plain(signal.name.clone(), window.from, window.to, observation)
         }
-    };
-    Measurement { signal: signal.name.clone(), from: window.from, to: window.to, observation }
+    }
 }
 
 /// An error and what lies below it, in one line. Repetitions are left out: libraries like to quote their causes.

@@ -285,6 +285,8 @@ fn finding_holds(view: &View<'_>, finding: &Finding, found: &mut Vec<Hold>) {
         push(found, HoldReason::StaleEvidence, Weight::Blocks, words);
     }
     match (evidence.baseline.known(), finding.threshold) {
+        // A control beside the release says more than its past.
+        _ if evidence.compares() => {}
         (None, _) => {
             let words = format!("{name} has no baseline: whether it was so before, nobody knows");
             push(found, HoldReason::NoBaseline, APPROVE, words);

@@ -59,8 +59,7 @@
 //! let mut rules = RuleSet::unconfigured(service.clone(), environment.clone(), matrix);
 //! let errors = SignalName::new("errors")?;
 //! let measure = Measure::Proportion { of: "http_requests_total".into(), bad: BTreeMap::new() };
-//! let role = measure.default_role();
-//! let signal = Signal { name: errors.clone(), role, source: "prometheus".into(), measure, targets: None };
+//! let signal = Signal::new(errors.clone(), "prometheus", measure);
 //! rules.signals.insert(errors.clone(), signal);
 //! // Nobody is there to try a quick fix first.
 //! rules.patience.insert("quick-fix".into(), Span::default());
@@ -77,11 +76,9 @@
 //!     occurred_at: at,
 //!     sequence: None,
 //! };
-//! let seen = |from, to, bad, total| Measurement {
-//!     signal: errors.clone(),
-//!     from,
-//!     to,
-//!     observation: Observation::Seen { reading: Reading::Counts { bad, total }, newest: to },
+//! let seen = |from, to, bad, total| {
+//!     let reading = Reading::Counts { bad, total };
+//!     Measurement::plain(errors.clone(), from, to, Observation::Seen { reading, newest: to })
 //! };
 //!
 //! let situation = Situation::default();
@@ -103,6 +100,7 @@
 //! ```
 
 pub mod action;
+pub mod compare;
 pub mod decision;
 pub mod deployment;
 pub mod evidence;

@@ -124,10 +124,13 @@ pub enum Bound {
     Above(Quantity),
     /// Less than this share of up samples. Only for availability.
     Below(Quantity),
-    /// More than this many times the baseline.
+    /// More than this many times the reference: the control where there is one, otherwise the time before.
     TimesBaseline(f64),
-    /// Worse than the baseline by more than the margin, however little that is.
-    WorseThanBefore,
+    /// Worse than the reference by more than the margin, however little that is. The reference is the control where
+    /// there is one, otherwise the time before the deployment.
+    Worse,
+    /// The canary gets far less traffic than it ought to. Only beside a control.
+    Starved,
 }
 
 impl fmt::Display for Bound {
@@ -135,8 +138,9 @@ impl fmt::Display for Bound {
         match self {
             Bound::Above(quantity) => write!(f, "> {quantity}"),
             Bound::Below(quantity) => write!(f, "< {quantity}"),
-            Bound::TimesBaseline(times) => write!(f, "> {times} × baseline"),
-            Bound::WorseThanBefore => f.write_str("worse than before"),
+            Bound::TimesBaseline(times) => write!(f, "> {times} × the reference"),
+            Bound::Worse => f.write_str("worse than the reference"),
+            Bound::Starved => f.write_str("starved of traffic"),
         }
     }
 }
@@ -266,7 +270,9 @@ impl Bound {
             Bound::Below(quantity) if quantity.value <= 0.0 || quantity.value > 1.0 => {
                 Some(format!("below is {quantity}; availability is a share, between 0% and 100%"))
             }
-            Bound::Above(_) | Bound::Below(_) | Bound::TimesBaseline(_) | Bound::WorseThanBefore => None,
+            Bound::Above(_) | Bound::Below(_) | Bound::TimesBaseline(_) | Bound::Worse | Bound::Starved => {
+                None
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! and the ledger alone is enough to restore it.
 
 use crate::action::Reversibility;
+use crate::compare::Compare;
 use crate::decision::{Autonomy, AutonomyLevel};
 use crate::ids::{EnvironmentName, ServiceName, SignalName};
 use crate::matrix::{Matrix, Severity};
@@ -37,6 +38,9 @@ pub struct RuleSet {
     pub statistics: Statistics,
     /// Patience for mitigations by name, instead of the matrix's; `0s` leaves one out.
     pub patience: BTreeMap<String, Span>,
+    /// How canary and control are told apart, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Compare>,
 }
 
 /// How a deployment is watched.
@@ -51,6 +55,12 @@ pub struct WatchSettings {
     pub soak: Span,
     /// Latency of a release this young is not counted: caches are cold.
     pub warm_up: Span,
+    /// … and neither is that of its first requests, so many.
+    pub warm_up_requests: u32,
+    /// The label that tells a service's instances apart, so that one bad instance is not taken for a bad release; `pod`
+    /// or `instance` if none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// How far back the baseline reaches.
     pub baseline_span: Span,
     /// How long before the deployment the baseline ends: a rollout takes time, and its news may come at its end.
@@ -76,6 +86,8 @@ impl Default for WatchSettings {
             watch_for: Span::from_minutes(60),
             soak: Span::from_minutes(5),
             warm_up: Span::from_minutes(2),
+            warm_up_requests: 200,
+            instance: None,
             baseline_span: Span::from_minutes(120),
             baseline_gap: Span::from_minutes(1),
             baseline_window: Span::from_minutes(5),
@@ -251,6 +263,7 @@ impl RuleSet {
             guards: GuardSettings::default(),
             statistics: Statistics::default(),
             patience: BTreeMap::new(),
+            compare: None,
         }
     }
 
@@ -270,8 +283,9 @@ pub struct Shipped {
 }
 
 /// The matrices that ship.
-pub const SHIPPED_MATRICES: [Shipped; 2] = [
+pub const SHIPPED_MATRICES: [Shipped; 3] = [
     Shipped { name: "standard", text: include_str!("../library/matrices/standard.yaml") },
+    Shipped { name: "canary", text: include_str!("../library/matrices/canary.yaml") },
     Shipped { name: "cautious", text: include_str!("../library/matrices/cautious.yaml") },
 ];
 

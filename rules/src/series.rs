@@ -13,6 +13,7 @@
 //! Counter values above 2^53 lose single events, because they arrive as `f64`. At 10,000 events per second a counter
 //! gets there after 28,000 years.
 
+mod arms;
 mod counter;
 mod coverage;
 mod histogram;
@@ -21,8 +22,10 @@ mod malformed;
 #[cfg(test)]
 mod tests;
 
-use crate::signal::{Measure, Observation, Reading, Signal};
+use crate::compare::Compare;
+use crate::signal::{Measure, Measurement, Observation, Reading, Signal};
 use crate::units::Span;
+use arms::Split;
 use jiff::Timestamp;
 use regex::{Regex, RegexBuilder};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,11 +101,11 @@ pub enum BadSignal {
     /// `bad` names no label, so every event would be bad.
     #[error("`bad` names no label; name at least one, for example code = \"5..\"")]
     NothingIsBad,
-    /// A regular expression of `bad` does not compile.
-    #[error("`bad.{label}` is not a regular expression: {pattern:?}; write for example \"5..\"")]
+    /// A regular expression does not compile.
+    #[error("`{key}` is not a regular expression: {pattern:?}; write for example \"5..\"")]
     Pattern {
-        /// The label.
-        label: String,
+        /// The key: `bad.` or `canary.` and the label.
+        key: String,
         /// As it was written.
         pattern: String,
         /// What is wrong with it.
@@ -139,11 +142,31 @@ fn failed<T>(reason: impl Into<String>) -> Result<T, Hole> {
 pub struct Observer {
     signal: Signal,
     bad: Vec<(String, Regex)>,
+    split: Split,
+}
+
+/// The past of which arm is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arm {
+    /// The release under watch; everything if nothing is compared.
+    Canary,
+    /// What it is compared with: its past is what the canary's present is measured by. Everything if nothing is compared.
+    Control,
 }
 
 impl Observer {
-    /// Checks a signal and prepares to observe it.
+    /// Checks a signal and prepares to observe all of its series together.
     pub fn new(signal: &Signal) -> Result<Self, BadSignal> {
+        Self::comparing(signal, None, None)
+    }
+
+    /// The same, with canary and control told apart, and instances by the label `instance` (`pod` or `instance` if none
+    /// is named).
+    pub fn comparing(
+        signal: &Signal,
+        compare: Option<&Compare>,
+        instance: Option<&str>,
+    ) -> Result<Self, BadSignal> {
         let mut bad = Vec::new();
         match &signal.measure {
             Measure::Proportion { bad: patterns, .. } => {
@@ -151,12 +174,7 @@ impl Observer {
                     return Err(BadSignal::NothingIsBad);
                 }
                 for (label, pattern) in patterns {
-                    let regex = whole_value(pattern).map_err(|source| BadSignal::Pattern {
-                        label: label.clone(),
-                        pattern: pattern.clone(),
-                        source,
-                    })?;
-                    bad.push((label.clone(), regex));
+                    bad.push((label.clone(), compile(&format!("bad.{label}"), pattern)?));
                 }
             }
             Measure::Latency { quantile, .. } => {
@@ -166,7 +184,8 @@ impl Observer {
             }
             Measure::Availability { .. } | Measure::Gauge { .. } => {}
         }
-        Ok(Self { signal: signal.clone(), bad })
+        let compare = compare.filter(|_| signal.compare);
+        Ok(Self { signal: signal.clone(), bad, split: Split::new(compare, instance)? })
     }
 
     /// The signal that is observed.
@@ -196,21 +215,79 @@ impl Observer {
         window: Window,
         max_age: Span,
     ) -> Observation {
-        let read = || {
-            if window.from >= window.to {
-                return failed(format!("the window from {} to {} has no length", window.from, window.to));
-            }
-            let series = in_scope(series, window)?;
-            let newest = freshness(&series, window, max_age)?;
-            let reading = match &self.signal.measure {
-                Measure::Proportion { .. } => counter::proportion(&series, &self.bad, window)?,
-                Measure::Latency { .. } => histogram::latency(&series, window)?,
-                Measure::Availability { .. } => coverage::availability(&series, window)?,
-                Measure::Gauge { .. } => level(&series, window, max_age)?,
-            };
-            Ok((reading, newest))
+        let all = match scope(series, window) {
+            Ok(all) => all,
+            Err(hole) => return hole.into(),
         };
-        let (reading, newest) = match read() {
+        self.of(&all.iter().collect::<Vec<_>>(), targets, window, max_age)
+    }
+
+    /// As [`Observer::observe`], with canary, control and the canary's instances told apart. Without a comparison the
+    /// whole service is the "canary", and there is no control.
+    pub fn measure(
+        &self,
+        series: &[RawSeries],
+        targets: Option<&[RawSeries]>,
+        window: Window,
+        max_age: Span,
+    ) -> Measurement {
+        self.measure_arm(Arm::Canary, series, targets, window, max_age)
+    }
+
+    /// The past of an arm: what it did, and its instances.
+    pub fn past(&self, series: &[RawSeries], window: Window, max_age: Span) -> Measurement {
+        let mut past = self.measure_arm(Arm::Control, series, None, window, max_age);
+        past.control = None;
+        past
+    }
+
+    fn measure_arm(
+        &self,
+        arm: Arm,
+        series: &[RawSeries],
+        targets: Option<&[RawSeries]>,
+        window: Window,
+        max_age: Span,
+    ) -> Measurement {
+        let measurement =
+            |observation| Measurement::plain(self.signal.name.clone(), window.from, window.to, observation);
+        let all = match scope(series, window) {
+            Ok(all) => all,
+            Err(hole) => return measurement(hole.into()),
+        };
+        // Whether a process is up, and how long a queue is, is often told without the release's label: then it is told of
+        // the whole service.
+        let whole = matches!(self.signal.measure, Measure::Availability { .. } | Measure::Gauge { .. });
+        let compares = self.split.compares() && (!whole || self.split.applies(&all));
+        if !compares {
+            let everything: Vec<&Cut<'_>> = all.iter().collect();
+            let observation = self.of(&everything, targets, window, max_age);
+            let instances = self.by_instance(&everything, window, max_age);
+            return Measurement { instances, ..measurement(observation) };
+        }
+        let arms = match self.split.arms(&all) {
+            Ok(arms) => arms,
+            Err(hole) => return measurement(hole.into()),
+        };
+        let (own, other) = match arm {
+            Arm::Canary => (arms.canary, arms.control),
+            Arm::Control => (arms.control, arms.canary),
+        };
+        let observation = self.of(&own, targets, window, max_age);
+        let control = Some(self.of(&other, None, window, max_age));
+        let instances = self.by_instance(&own, window, max_age);
+        Measurement { control, instances, ..measurement(observation) }
+    }
+
+    /// What these series say, and whether enough of the targets report.
+    fn of(
+        &self,
+        series: &[&Cut<'_>],
+        targets: Option<&[RawSeries]>,
+        window: Window,
+        max_age: Span,
+    ) -> Observation {
+        let (reading, newest) = match self.read(series, window, max_age) {
             Ok(seen) => seen,
             Err(hole) => return hole.into(),
         };
@@ -223,6 +300,31 @@ impl Observer {
             Ok(Some((reporting, expected))) => Observation::Partial { reporting, expected },
             Err(hole) => hole.into(),
         }
+    }
+
+    fn read(&self, series: &[&Cut<'_>], window: Window, max_age: Span) -> Result<(Reading, Timestamp), Hole> {
+        let newest = freshness(series, window, max_age)?;
+        let reading = match &self.signal.measure {
+            Measure::Proportion { .. } => counter::proportion(series, &self.bad, window)?,
+            Measure::Latency { .. } => histogram::latency(series, window)?,
+            Measure::Availability { .. } => coverage::availability(series, window)?,
+            Measure::Gauge { .. } => level(series, window, max_age)?,
+        };
+        Ok((reading, newest))
+    }
+
+    /// What each instance says, where that is of use: of counts, one bad instance can be told from a bad release. An
+    /// instance without data of its own says nothing.
+    fn by_instance(&self, series: &[&Cut<'_>], window: Window, max_age: Span) -> arms::ByInstance {
+        match self.signal.measure {
+            Measure::Proportion { .. } | Measure::Latency { .. } => {}
+            Measure::Availability { .. } | Measure::Gauge { .. } => return BTreeMap::new(),
+        }
+        let instances = self.split.instances(series).into_iter();
+        let read = |(name, series): (String, Vec<&Cut<'_>>)| {
+            Some((name, self.read(&series, window, max_age).ok()?.0))
+        };
+        instances.filter_map(read).filter(|(_, reading)| !reading.is_empty()).collect()
     }
 }
 
@@ -238,6 +340,15 @@ pub fn observe(
         Ok(observer) => observer.observe(series, targets, window, max_age),
         Err(problem) => Observation::Failed { reason: problem.to_string() },
     }
+}
+
+/// Compiles the expression of a key, or says which key it is that does not compile.
+fn compile(key: &str, pattern: &str) -> Result<Regex, BadSignal> {
+    whole_value(pattern).map_err(|source| BadSignal::Pattern {
+        key: key.to_owned(),
+        pattern: pattern.to_owned(),
+        source,
+    })
 }
 
 /// Compiles an expression that must match a label's whole value, as Prometheus does it.
@@ -268,6 +379,14 @@ impl Cut<'_> {
     }
 }
 
+/// The series cut to a window that has a length.
+fn scope(series: &[RawSeries], window: Window) -> Result<Vec<Cut<'_>>, Hole> {
+    if window.from >= window.to {
+        return failed(format!("the window from {} to {} has no length", window.from, window.to));
+    }
+    in_scope(series, window)
+}
+
 /// Cuts the series to what can matter, refuses disorder, and puts them into one order, so that sums of `f64` do not
 /// depend on the order in which a source happened to answer.
 fn in_scope(series: &[RawSeries], window: Window) -> Result<Vec<Cut<'_>>, Hole> {
@@ -294,7 +413,7 @@ fn in_scope(series: &[RawSeries], window: Window) -> Result<Vec<Cut<'_>>, Hole> 
 }
 
 /// The time of the newest sample of all series that have not ended, if it is fresh.
-fn freshness(series: &[Cut<'_>], window: Window, max_age: Span) -> Result<Timestamp, Hole> {
+fn freshness(series: &[&Cut<'_>], window: Window, max_age: Span) -> Result<Timestamp, Hole> {
     if series.is_empty() {
         return Err(Hole::Absent("no series matches the selector".into()));
     }
@@ -302,7 +421,7 @@ fn freshness(series: &[Cut<'_>], window: Window, max_age: Span) -> Result<Timest
         series.iter().filter(|cut| !cut.gone()).filter_map(|cut| cut.samples.last()).map(|s| s.at).max();
     let Some(newest) = newest else {
         let count = series.len();
-        let reason = if series.iter().any(Cut::gone) {
+        let reason = if series.iter().any(|cut| cut.gone()) {
             format!("all {count} series have ended")
         } else {
             format!("none of {count} series has a sample in the window or the {LOOKBACK} before it")
@@ -317,7 +436,7 @@ fn freshness(series: &[Cut<'_>], window: Window, max_age: Span) -> Result<Timest
 }
 
 /// The largest of the newest values. A series whose newest sample is old no longer says anything about now.
-fn level(series: &[Cut<'_>], window: Window, max_age: Span) -> Result<Reading, Hole> {
+fn level(series: &[&Cut<'_>], window: Window, max_age: Span) -> Result<Reading, Hole> {
     let mut largest: Option<f64> = None;
     for cut in series.iter().filter(|cut| !cut.gone()) {
         for sample in cut.values().filter(|sample| window.contains(sample.at)) {

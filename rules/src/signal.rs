@@ -109,6 +109,29 @@ pub struct Signal {
     /// The series of 0 and 1 that say which targets ought to report, for coverage: `up{job="checkout"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<String>,
+    /// Its share of the release's error budget relative to the other signals'; by its kind if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// Whether canary and control are told apart in it, where the service compares them.
+    #[serde(default = "yes")]
+    pub compare: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Signal {
+    /// A signal of this name with the role of its kind and nothing else said about it.
+    pub fn new(name: SignalName, source: impl Into<String>, measure: Measure) -> Self {
+        let role = measure.default_role();
+        Self { name, role, source: source.into(), measure, targets: None, weight: None, compare: true }
+    }
+
+    /// Its part of the error budget, before normalisation over all signals.
+    pub fn budget_weight(&self) -> f64 {
+        self.weight.unwrap_or_else(|| self.measure.budget_weight())
+    }
 }
 
 /// What was read in one window, reduced to what the tests need.
@@ -157,6 +180,22 @@ impl Reading {
                 }
             }
             Reading::Level { value } => (!value.is_finite()).then(|| format!("{value} is no level")),
+        }
+    }
+
+    /// Both readings added up, if they are of one kind and layout.
+    pub fn plus(&self, other: &Reading) -> Option<Reading> {
+        match (self, other) {
+            (Reading::Counts { bad, total }, Reading::Counts { bad: more_bad, total: more }) => {
+                Some(Reading::Counts { bad: bad + more_bad, total: total + more })
+            }
+            (Reading::Buckets { bounds, counts }, Reading::Buckets { bounds: others, counts: more })
+                if bounds == others =>
+            {
+                let counts = counts.iter().zip(more).map(|(one, two)| one + two).collect();
+                Some(Reading::Buckets { bounds: bounds.clone(), counts })
+            }
+            _ => None,
         }
     }
 
@@ -232,18 +271,31 @@ pub struct Measurement {
     pub from: Timestamp,
     /// The window's end (inclusive).
     pub to: Timestamp,
-    /// What was seen.
+    /// What was seen: of the canary, where canary and control are compared; otherwise of the whole service.
     pub observation: Observation,
+    /// What was seen of the control in the same window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<Observation>,
+    /// The same as in `observation`, for each instance that had any; empty if they cannot be told apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub instances: BTreeMap<String, Reading>,
 }
 
 impl Measurement {
+    /// A measurement of one arm, its instances not told apart.
+    pub fn plain(signal: SignalName, from: Timestamp, to: Timestamp, observation: Observation) -> Self {
+        Self { signal, from, to, observation, control: None, instances: BTreeMap::new() }
+    }
+
     /// The same measurement, with numbers that cannot be used turned into a failure that says so. Everything that is
     /// written down goes through here: a NaN in the ledger could not even be read back.
-    pub fn checked(self) -> Self {
-        let problem = self.observation.reading().and_then(Reading::problem);
-        match problem {
-            Some(problem) => Self { observation: Observation::Failed { reason: problem }, ..self },
-            None => self,
+    pub fn checked(mut self) -> Self {
+        for observation in std::iter::once(&mut self.observation).chain(&mut self.control) {
+            if let Some(reason) = observation.reading().and_then(Reading::problem) {
+                *observation = Observation::Failed { reason };
+            }
         }
+        self.instances.retain(|_, reading| reading.problem().is_none());
+        self
     }
 }

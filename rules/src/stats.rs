@@ -27,6 +27,7 @@ mod baseline;
 mod combine;
 mod confidence;
 mod counter;
+mod discovery;
 mod dispersion;
 mod error;
 mod exact;
@@ -41,6 +42,7 @@ pub use confidence::{
     Interval, Side, bernoulli_confidence_sequence, log_e_bernoulli, requests_needed, zero_error_requests,
 };
 pub use counter::counter_delta;
+pub use discovery::{LeaveOneOut, e_benjamini_hochberg, leave_one_out};
 pub use dispersion::{Counts, DEFAULT_DISPERSION, FEWEST_BLOCKS, pair_dispersion, pearson_dispersion};
 pub use error::StatsError;
 pub use kernel::{ChangeMixture, MOST_ALTERNATIVES};

@@ -190,7 +190,7 @@ impl Watch {
     /// knows, for sources that do not say.
     pub fn open(
         event: &DeployEvent,
-        rules: RuleSet,
+        mut rules: RuleSet,
         situation: &Situation,
         now: Timestamp,
     ) -> (Watch, Vec<Effect>) {
@@ -203,6 +203,7 @@ impl Watch {
             source: event.source.clone(),
             sequence: event.sequence,
         };
+        rules.compare = rules.compare.map(|compare| compare.of(&deployment));
         let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
         let previous_since = situation
             .running_since
@@ -239,7 +240,7 @@ impl Watch {
         previous_since: Option<Timestamp>,
         now: Timestamp,
     ) -> Watch {
-        let mut evidence = Evidence::new(&rules.signals, &rules.matrix, deployment.at);
+        let mut evidence = Evidence::new(&rules, deployment.at);
         // News that come late must not make us blind before the first look.
         evidence.silent_since(now);
         Watch {

@@ -89,12 +89,8 @@ fn slow_requests_are_ratios_at_fixed_edges() {
         let (canary, control) = (numbers(&step[0]), numbers(&step[1]));
         let slow = |counts: &[f64], edge: usize| counts[edge + 1..].iter().sum::<f64>();
         for (test, edge) in tests.iter_mut().zip(&edges) {
-            let block = arms(
-                slow(&canary, *edge),
-                canary.iter().sum(),
-                slow(&control, *edge),
-                control.iter().sum(),
-            );
+            let block =
+                arms(slow(&canary, *edge), canary.iter().sum(), slow(&control, *edge), control.iter().sum());
             test.update(&block, step[2].as_f64().unwrap()).unwrap();
         }
         let log_es: Vec<f64> = tests.iter().map(RatioTest::log_e).collect();

@@ -10,6 +10,7 @@ use crate::signals::prometheus::PrometheusConfig;
 use crate::signals::scrape::ScrapeConfig;
 use jiff::Timestamp;
 use rules::action::SecretRef;
+use rules::compare::Compare;
 use rules::decision::Autonomy;
 use rules::fleet::Freeze;
 use rules::ids::{EnvironmentName, ServiceName, SignalName, SourceName};
@@ -225,6 +226,9 @@ pub struct Service {
     pub statistics: Statistics,
     /// Patience for mitigations by name; what is left out is as in `defaults`.
     pub patience: BTreeMap<String, Span>,
+    /// How canary and control are told apart, if they run side by side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Compare>,
 }
 
 /// One signal of a service.
@@ -241,6 +245,21 @@ pub struct SignalConfig {
     /// The series of 0 and 1 that say which targets ought to report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<String>,
+    /// Its share of the error budget relative to the service's other signals; by the kind of measure if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// Whether canary and control are told apart in it, where the service compares them.
+    #[serde(default = "compared", skip_serializing_if = "is_true")]
+    pub compare: bool,
+}
+
+fn compared() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// A time in which nothing is turned back alone.
@@ -272,6 +291,8 @@ impl SignalConfig {
             source: self.source.clone(),
             measure: self.measure.clone(),
             targets: self.targets.clone(),
+            weight: self.weight,
+            compare: self.compare,
         }
     }
 }

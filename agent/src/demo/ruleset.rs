@@ -70,6 +70,7 @@ pub fn rule_set(scenario: Scenario, autonomy: AutonomyLevel, place: &Place<'_>) 
             ..Statistics::default()
         },
         patience: patience(scenario),
+        compare: None,
     })
 }
 
@@ -79,6 +80,8 @@ fn watch_settings() -> WatchSettings {
         watch_for: Span::from_seconds(20),
         soak: Span::from_seconds(8),
         warm_up: Span::from_seconds(2),
+        warm_up_requests: 100,
+        instance: None,
         baseline_span: BASELINE,
         baseline_gap: GAP,
         baseline_window: Span::from_seconds(1),
@@ -119,7 +122,7 @@ fn signals() -> anyhow::Result<BTreeMap<SignalName, Signal>> {
     ];
     let signal = |(name, role, source, measure, targets): (&str, Role, &str, Measure, Option<String>)| {
         let name = SignalName::new(name)?;
-        Ok((name.clone(), Signal { name, role, source: source.to_owned(), measure, targets }))
+        Ok((name.clone(), Signal { role, targets, ..Signal::new(name, source, measure) }))
     };
     all.into_iter().map(signal).collect()
 }

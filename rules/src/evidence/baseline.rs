@@ -1,11 +1,11 @@
 //! The past of a signal: what it looked like before the deployment.
 
 use super::Cut;
-use crate::ruleset::Statistics;
+use crate::ruleset::{RuleSet, Statistics};
 use crate::signal::{Measure, Measurement, Reading, Signal};
 use crate::stats::{
     Baseline, BaselineWindow, Counts, FEWEST_BASELINE_REQUESTS, StatsError, bernoulli_confidence_sequence,
-    beta_binomial_baseline, pearson_dispersion,
+    beta_binomial_baseline, pair_dispersion, pearson_dispersion,
 };
 use crate::units::Span;
 use jiff::Timestamp;
@@ -39,6 +39,8 @@ pub struct SignalBaseline {
     /// Where good ends and bad begins for this signal: for a latency the edge above its old quantile, for a gauge its
     /// old level.
     pub cut: Cut,
+    /// Further cuts at which a latency is compared with a control: the edges above its other old quantiles.
+    pub more_cuts: Vec<Cut>,
     /// The share of bad trials at that cut.
     pub share: Baseline,
     /// How many events fail together, if there were windows enough to tell.
@@ -66,12 +68,13 @@ pub(super) fn learn(signal: &Signal, windows: &[Measurement], statistics: &Stati
         );
     };
     let (from, until) = (first.from, last.to);
-    let readings: Vec<&Reading> = readings.into_iter().map(|(_, reading)| reading).collect();
-    let cut = match own_cut(signal, &readings, statistics) {
+    let dispersion_of = |cut: Cut| pairs(&readings, cut);
+    let values: Vec<&Reading> = readings.iter().map(|(_, reading)| *reading).collect();
+    let cut = match own_cut(signal, &values, statistics) {
         Ok(cut) => cut,
         Err(reason) => return BaselineState::Missing(reason),
     };
-    let trials: Vec<(f64, f64)> = readings.iter().filter_map(|reading| cut.trial(reading)).collect();
+    let trials: Vec<(f64, f64)> = values.iter().filter_map(|reading| cut.trial(reading)).collect();
     let blocks: Vec<BaselineWindow> =
         trials.iter().map(|(bad, total)| BaselineWindow { bad: *bad, total: *total }).collect();
     let counts: Vec<Counts> = trials.iter().map(|(bad, total)| Counts { bad: *bad, total: *total }).collect();
@@ -79,13 +82,69 @@ pub(super) fn learn(signal: &Signal, windows: &[Measurement], statistics: &Stati
     {
         Ok(share) => BaselineState::Known(SignalBaseline {
             cut,
+            more_cuts: more_cuts(signal, &values, cut, statistics),
             share,
-            dispersion: pearson_dispersion(&counts, NEIGHBOURS).ok().flatten(),
+            // Two halves of the old release say most: what both of them went through at once is no dispersion.
+            dispersion: dispersion_of(cut).or_else(|| pearson_dispersion(&counts, NEIGHBOURS).ok().flatten()),
             span: Span::between(from, until),
             until,
         }),
         Err(error) => BaselineState::Missing(error.to_string()),
     }
+}
+
+/// The dispersion between two halves of the old release's instances, every other one to each half, if its instances are
+/// told apart and there were windows enough.
+fn pairs(windows: &[(&Measurement, &Reading)], cut: Cut) -> Option<f64> {
+    let half = |window: &Measurement, rest: usize| {
+        let trials = window.instances.values().skip(rest).step_by(2).filter_map(|reading| cut.trial(reading));
+        let (bad, total) = trials.fold((0.0, 0.0), |(bad, total), (b, t)| (bad + b, total + t));
+        Counts { bad, total }
+    };
+    let blocks: Vec<(Counts, Counts)> = windows
+        .iter()
+        .filter(|(window, _)| window.instances.len() > 1)
+        .map(|(window, _)| (half(window, 0), half(window, 1)))
+        .collect();
+    pair_dispersion(&blocks).ok().flatten()
+}
+
+/// The old quantiles at which a latency is compared with a control, besides its own.
+const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
+
+fn more_cuts(signal: &Signal, readings: &[&Reading], own: Cut, statistics: &Statistics) -> Vec<Cut> {
+    if !matches!(signal.measure, Measure::Latency { .. }) {
+        return Vec::new();
+    }
+    let mut cuts = Vec::new();
+    for quantile in QUANTILES {
+        // A quantile that too few requests or too coarse buckets cannot show is left out.
+        if let Ok(edge) = quantile_edge(readings, quantile, statistics.delta) {
+            let cut = Cut::Slower(edge);
+            if cut != own && !cuts.contains(&cut) {
+                cuts.push(cut);
+            }
+        }
+    }
+    cuts
+}
+
+/// What a control that runs beside the release says about where the quantiles of a latency lie, where its past is not
+/// known. Its share is not used: the control's present is.
+pub(super) fn beside(signal: &Signal, control: &Reading, rules: &RuleSet) -> Option<SignalBaseline> {
+    let statistics = &rules.statistics;
+    let cut = own_cut(signal, &[control], statistics).ok()?;
+    let (bad, total) = cut.trial(control)?;
+    let share = beta_binomial_baseline(&[BaselineWindow { bad, total }], statistics.delta).ok()?;
+    let more_cuts = more_cuts(signal, &[control], cut, statistics);
+    Some(SignalBaseline {
+        cut,
+        more_cuts,
+        share: careful(share, statistics.delta).ok()?,
+        dispersion: None,
+        span: Span::default(),
+        until: Timestamp::UNIX_EPOCH,
+    })
 }
 
 /// A short history is pulled towards the prior's 1 %: a service that failed half of a hundred requests would seem to

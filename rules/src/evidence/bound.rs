@@ -1,54 +1,14 @@
 //! One bound on one signal as a running test: the reading is cut into trials, and the share of bad trials is compared
-//! with the share that the bound allows.
+//! with what the bound allows: a share, or a multiple of the control's share.
 
-use super::{Finding, SignalBaseline, test};
+use super::cut::{Cut, Window};
+use super::finding::Finding;
+use super::running::Running;
+use super::{SignalBaseline, Terms};
 use crate::matrix::{Bound, Truth};
-use crate::ruleset::WatchSettings;
 use crate::signal::{Measure, Reading, Signal};
-use crate::stats::{Direction, ProportionTest, requests_needed};
+use crate::stats::{DEFAULT_DISPERSION, Direction, RatioSequence, TwoArms, requests_needed};
 use serde::{Deserialize, Serialize};
-
-/// How a reading becomes trials, each good or bad. Fixed before the watch sees data.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cut {
-    /// The counts as they are.
-    Direct,
-    /// Bad is slower than this bucket edge, in seconds.
-    Slower(f64),
-    /// Bad is a level above this: one trial a window.
-    Higher(f64),
-}
-
-impl Cut {
-    /// `(bad, total)`, or nothing if the reading cannot be cut so (other kind, or no such edge).
-    pub fn trial(self, reading: &Reading) -> Option<(f64, f64)> {
-        match (self, reading) {
-            (Cut::Direct, Reading::Counts { bad, total }) => Some((*bad, *total)),
-            (Cut::Slower(edge), Reading::Buckets { bounds, counts }) => {
-                let place = bounds.iter().position(|bound| (bound - edge).abs() <= 1e-12 * edge.abs())?;
-                let total: f64 = counts.iter().sum();
-                let fast: f64 = counts.iter().take(place + 1).sum();
-                // Sums of floats: keep `bad <= total` exact.
-                Some(((total - fast).clamp(0.0, total), total))
-            }
-            (Cut::Higher(level), Reading::Level { value }) => {
-                Some((f64::from(u8::from(*value > level)), 1.0))
-            }
-            _ => None,
-        }
-    }
-
-    /// What is counted, in words.
-    pub fn words(self, measure: &Measure) -> String {
-        match (self, measure) {
-            (Cut::Direct, Measure::Availability { .. }) => "share of samples that are down".into(),
-            (Cut::Direct, _) => "share of bad events".into(),
-            (Cut::Slower(edge), _) => format!("share of requests slower than {edge} s"),
-            (Cut::Higher(level), _) => format!("share of windows with a level above {level}"),
-        }
-    }
-}
 
 /// A bound and its running test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,8 +16,7 @@ pub struct BoundTest {
     /// The bound.
     pub bound: Bound,
     state: State,
-    bad: f64,
-    total: f64,
+    seen: TwoArms,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,20 +24,67 @@ enum State {
     /// Built with the first reading, when the bucket edges are known.
     Unbuilt,
     /// Running.
-    Running { cut: Cut, test: Box<ProportionTest> },
+    Running(Box<Live>),
     /// It cannot be tested, for this reason.
     Impossible(String),
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Live {
+    question: Question,
+    test: Running,
+    sequence: Option<RatioSequence>,
+}
+
+/// A bound in terms of trials.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Question {
+    /// How the release's readings are cut.
+    own: Cut,
+    /// How the control's are.
+    control: Cut,
+    /// What must be exceeded: a share, or a ratio of shares.
+    level: f64,
+    /// What is compared with it.
+    kind: Kind,
+    /// What the buckets cannot tell, in words.
+    limited: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    /// The release's share of bad trials.
+    Share,
+    /// The same as a multiple of the control's.
+    Ratio,
+    /// The release's share of the traffic; too little is bad.
+    Traffic,
+}
+
+impl Kind {
+    /// The trials that this kind of question is about.
+    fn of(self, arms: TwoArms) -> TwoArms {
+        match self {
+            Kind::Share | Kind::Ratio => arms,
+            Kind::Traffic => TwoArms {
+                canary_bad: arms.canary_total,
+                canary_total: arms.canary_total + arms.control_total,
+                ..TwoArms::default()
+            },
+        }
+    }
+}
+
 impl BoundTest {
     pub(super) fn new(bound: Bound) -> Self {
-        Self { bound, state: State::Unbuilt, bad: 0.0, total: 0.0 }
+        Self { bound, state: State::Unbuilt, seen: TwoArms::default() }
     }
 
     /// Evidence so far, in natural-log units.
     pub(super) fn log_e(&self) -> Option<f64> {
         match &self.state {
-            State::Running { test, .. } => Some(test.log_e()),
+            State::Running(live) => Some(live.test.log_e()),
             State::Unbuilt | State::Impossible(_) => None,
         }
     }
@@ -90,24 +96,38 @@ impl BoundTest {
         }
     }
 
+    /// How many numbers make up the running state.
+    pub(super) fn numbers(&self) -> usize {
+        match &self.state {
+            State::Running(live) => {
+                live.test.numbers() + live.sequence.as_ref().map_or(0, RatioSequence::numbers) + 4
+            }
+            State::Unbuilt | State::Impossible(_) => 0,
+        }
+    }
+
     pub(super) fn take(
         &mut self,
         signal: &Signal,
         before: Option<&SignalBaseline>,
-        reading: &Reading,
-        seconds: f64,
-        settings: &WatchSettings,
-        cluster: f64,
+        window: &Window<'_>,
+        terms: &Terms,
     ) {
-        if matches!(self.state, State::Unbuilt) && !reading.is_empty() {
-            self.state = build(self.bound, signal, before, reading, settings, cluster);
+        // A canary without a single request is what one of the bounds is about.
+        if matches!(self.state, State::Unbuilt) && (!window.own.is_empty() || self.bound == Bound::Starved) {
+            self.state = build(self.bound, signal, before, window.own, terms);
         }
-        let State::Running { cut, test } = &mut self.state else { return };
-        if let Some((bad, total)) = cut.trial(reading)
-            && test.update(bad, total, seconds).is_ok()
-        {
-            self.bad += bad;
-            self.total += total;
+        let State::Running(live) = &mut self.state else { return };
+        let has_control = window.control.is_some();
+        let kind = live.question.kind;
+        let Some(arms) = window.trials(live.question.own, live.question.control) else { return };
+        // Without the control's requests nobody knows what the canary's share of them is.
+        let arms = if kind == Kind::Traffic && !has_control { TwoArms::default() } else { kind.of(arms) };
+        if live.test.update(&arms, has_control, window.seconds).is_ok() {
+            self.seen = self.seen.plus(&arms);
+            if let Some(sequence) = live.sequence.as_mut().filter(|_| has_control) {
+                let _unchanged_on_error = sequence.update(&arms);
+            }
         }
     }
 
@@ -118,27 +138,40 @@ impl BoundTest {
         before: Option<&SignalBaseline>,
         alpha: f64,
     ) {
-        let (cut, test) = match &self.state {
-            State::Running { cut, test } => (*cut, test),
+        let live = match &self.state {
+            State::Running(live) => live,
             State::Impossible(reason) => return finding.missing = Some(reason.clone()),
             State::Unbuilt => {
                 return finding.missing = finding.missing.take().or(Some("nothing was measured yet".into()));
             }
         };
-        let p0 = test.parameters().p0;
-        finding.what = cut.words(&signal.measure);
-        finding.before = before.filter(|before| before.cut == cut).map(|before| before.share.mean);
-        finding.read(test, self.bad, self.total, alpha);
+        let question = &live.question;
+        finding.what = match question.kind {
+            Kind::Traffic => "share of the traffic".into(),
+            Kind::Share | Kind::Ratio => question.own.words(&signal.measure),
+        };
+        if let Some(limited) = &question.limited {
+            finding.what = format!("{} ({limited})", finding.what);
+        }
+        finding.before = before.filter(|before| before.cut == question.own).map(|before| before.share.mean);
+        finding.log_e = Some(live.test.log_e());
+        let rejected = live.test.max_log_e() >= -alpha.ln();
+        finding.read(&live.test, &self.seen, live.sequence.as_ref(), rejected, alpha);
         if finding.truth == Truth::Unknown && finding.missing.is_none() {
-            finding.missing = Some(self.still_needed(p0, alpha));
+            finding.missing = Some(self.still_needed(question, alpha));
         }
     }
 
-    fn still_needed(&self, p0: f64, alpha: f64) -> String {
-        let now = if self.total > 0.0 { self.bad / self.total } else { 0.0 };
-        match requests_needed(now, p0, alpha) {
-            Ok(all) if (all as f64) > self.total => {
-                format!("about {:.0} more trials to tell, if it stays as it is", all as f64 - self.total)
+    fn still_needed(&self, question: &Question, alpha: f64) -> String {
+        let share = |bad: f64, total: f64| if total > 0.0 { bad / total } else { 0.0 };
+        let TwoArms { canary_bad, canary_total, control_bad, control_total } = self.seen;
+        let level = match question.kind {
+            Kind::Ratio => (question.level * share(control_bad, control_total)).clamp(1e-6, 0.999),
+            Kind::Share | Kind::Traffic => question.level,
+        };
+        match requests_needed(share(canary_bad, canary_total), level, alpha) {
+            Ok(all) if (all as f64) > canary_total => {
+                format!("about {:.0} more trials to tell, if it stays as it is", all as f64 - canary_total)
             }
             _ => "it is too close to the bound to tell".into(),
         }
@@ -150,53 +183,79 @@ fn build(
     signal: &Signal,
     before: Option<&SignalBaseline>,
     reading: &Reading,
-    settings: &WatchSettings,
-    cluster: f64,
+    terms: &Terms,
 ) -> State {
-    match cut_for(bound, signal, before, reading) {
-        Ok((cut, p0)) => match test(p0, settings.watch_for.seconds(), Direction::Worse, cluster) {
-            Some(test) => State::Running { cut, test: Box::new(test) },
-            None => State::Impossible(format!("a share of {p0} cannot be tested")),
-        },
-        Err(reason) => State::Impossible(reason),
-    }
+    let question = match question(bound, signal, before, reading, terms) {
+        Ok(question) => question,
+        Err(reason) => return State::Impossible(reason),
+    };
+    let (horizon, cluster) = (terms.horizon_seconds, terms.cluster);
+    let test = match question.kind {
+        Kind::Ratio => Running::ratio(question.level, horizon, Direction::Worse, cluster),
+        Kind::Share => Running::share(question.level, horizon, Direction::Worse, cluster),
+        // Connections are sticky: neighbouring requests go the same way.
+        Kind::Traffic => {
+            Running::share(question.level, horizon, Direction::Better, cluster.max(DEFAULT_DISPERSION))
+        }
+    };
+    let Some(test) = test else {
+        return State::Impossible(format!("a bound of {} cannot be tested", question.level));
+    };
+    let sequence = (question.kind == Kind::Ratio).then(|| RatioSequence::new(cluster).ok()).flatten();
+    State::Running(Box::new(Live { question, test, sequence }))
 }
 
 /// A window of a gauge is one trial, and the bound is broken when more than half of the windows are beyond it.
 const GAUGE_SHARE: f64 = 0.5;
 
-/// The cut and the share of bad trials that the bound allows.
-fn cut_for(
+/// The bound in terms of trials.
+fn question(
     bound: Bound,
     signal: &Signal,
     before: Option<&SignalBaseline>,
     reading: &Reading,
-) -> Result<(Cut, f64), String> {
+    terms: &Terms,
+) -> Result<Question, String> {
     let no_baseline = || "there is no baseline to compare with".to_owned();
+    let share = |cut, level| Question { own: cut, control: cut, level, kind: Kind::Share, limited: None };
     match (&signal.measure, bound) {
-        (Measure::Proportion { .. } | Measure::Availability { .. }, Bound::Above(share)) => {
-            Ok((Cut::Direct, share.value))
+        (Measure::Proportion { .. } | Measure::Availability { .. }, Bound::Above(level)) => {
+            Ok(share(Cut::Direct, level.value))
         }
-        (Measure::Availability { .. }, Bound::Below(share)) => Ok((Cut::Direct, 1.0 - share.value)),
+        (Measure::Availability { .. }, Bound::Below(level)) => Ok(share(Cut::Direct, 1.0 - level.value)),
+        (Measure::Proportion { .. }, Bound::TimesBaseline(times)) if terms.compares => {
+            Ok(Question { kind: Kind::Ratio, ..share(Cut::Direct, times) })
+        }
+        (Measure::Proportion { .. }, Bound::Starved) if terms.compares => {
+            Ok(Question { kind: Kind::Traffic, ..share(Cut::Direct, terms.starved_below) })
+        }
         (Measure::Proportion { .. }, Bound::TimesBaseline(times)) => {
             let before = before.ok_or_else(no_baseline)?;
-            Ok((Cut::Direct, (times * before.share.upper).min(0.999)))
+            Ok(share(Cut::Direct, (times * before.share.upper).min(0.999)))
         }
         (Measure::Latency { quantile, .. }, Bound::Above(limit)) => {
-            edge_at_least(reading, limit.value).map(|edge| (Cut::Slower(edge), 1.0 - quantile))
+            let (edge, limited) = edge_at_least(reading, limit.value)?;
+            Ok(Question { limited, ..share(Cut::Slower(edge), 1.0 - quantile) })
         }
         (Measure::Latency { quantile, .. }, Bound::TimesBaseline(times)) => {
             let Some(SignalBaseline { cut: Cut::Slower(old), .. }) = before else {
                 return Err(no_baseline());
             };
-            edge_at_least(reading, times * old).map(|edge| (Cut::Slower(edge), 1.0 - quantile))
+            let (edge, limited) = edge_at_least(reading, times * old)?;
+            let question = Question { limited, ..share(Cut::Slower(edge), 1.0 - quantile) };
+            // More of the canary's requests are slower than `times` the old quantile than of the control's are slower
+            // than that quantile itself: then the canary's quantile is more than `times` the control's.
+            Ok(match terms.compares {
+                true => Question { control: Cut::Slower(*old), level: 1.0, kind: Kind::Ratio, ..question },
+                false => question,
+            })
         }
-        (Measure::Gauge { .. }, Bound::Above(level)) => Ok((Cut::Higher(level.value), GAUGE_SHARE)),
+        (Measure::Gauge { .. }, Bound::Above(level)) => Ok(share(Cut::Higher(level.value), GAUGE_SHARE)),
         (Measure::Gauge { .. }, Bound::TimesBaseline(times)) => {
             let Some(SignalBaseline { cut: Cut::Higher(old), .. }) = before else {
                 return Err(no_baseline());
             };
-            Ok((Cut::Higher(times * old), GAUGE_SHARE))
+            Ok(share(Cut::Higher(times * old), GAUGE_SHARE))
         }
         (measure, bound) => {
             Err(format!("\"{bound}\" says nothing about a signal of kind {}", measure.kind()))
@@ -204,13 +263,20 @@ fn cut_for(
     }
 }
 
-/// The smallest bucket edge at or above `seconds`: a coarser question than asked, on the safe side.
-fn edge_at_least(reading: &Reading, seconds: f64) -> Result<f64, String> {
+/// Beyond this factor a coarser edge is worth a word.
+const COARSE: f64 = 1.05;
+
+/// The smallest bucket edge at or above `seconds`: a coarser question than asked, on the safe side; and what that means,
+/// in words, if it matters.
+fn edge_at_least(reading: &Reading, seconds: f64) -> Result<(f64, Option<String>), String> {
     let Reading::Buckets { bounds, .. } = reading else {
         return Err("the signal does not deliver buckets".into());
     };
-    bounds.iter().copied().find(|edge| *edge >= seconds * (1.0 - 1e-12)).ok_or_else(|| {
+    let edge = bounds.iter().copied().find(|edge| *edge >= seconds * (1.0 - 1e-12)).ok_or_else(|| {
         let last = bounds.last().map_or("none".to_owned(), f64::to_string);
         format!("the buckets are too coarse: {seconds} s is beyond the last finite bucket ({last} s)")
-    })
+    })?;
+    let limited = (edge > COARSE * seconds)
+        .then(|| format!("resolution-limited: {seconds:.3} s is asked for, the buckets have {edge} s"));
+    Ok((edge, limited))
 }

@@ -3,6 +3,7 @@
 use crate::evidence::{BaselineState, Finding, SignalEvidence};
 use crate::execution::StepState;
 use crate::guard::Hold;
+use crate::ids::SignalName;
 use crate::matrix::Truth;
 use crate::signal::Measure;
 use crate::stats::Interval;
@@ -34,6 +35,12 @@ pub struct WhyCard {
     pub decision: Option<String>,
     /// What stands against acting.
     pub holds: Vec<Hold>,
+    /// All signals together: evidence for "worse", in natural-log units, and at which it is believed.
+    pub together: f64,
+    /// Evidence at which that is believed.
+    pub together_needed: f64,
+    /// The signals that may be named as worse, at most 5 % of them wrongly.
+    pub worse_signals: Vec<String>,
     /// Per signal.
     pub signals: Vec<SignalCard>,
     /// Rows that hold or are unknown, with what they rest on.
@@ -107,6 +114,9 @@ pub fn why_card(watch: &Watch, now: Timestamp) -> WhyCard {
         row,
         decision: watch.decision.as_ref().map(|decided| decision_words(&decided.decision)),
         holds: watch.decision.as_ref().map_or_else(Vec::new, |decided| decided.holds.clone()),
+        together: evidence.together(),
+        together_needed: -statistics.alpha.ln(),
+        worse_signals: evidence.discoveries().into_iter().map(SignalName::to_string).collect(),
         signals: evidence
             .signals
             .values()

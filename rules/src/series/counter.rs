@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// The events of a proportion. `total` is summed from good and bad ones, so that `bad ≤ total` holds exactly.
 pub(super) fn proportion(
-    series: &[Cut<'_>],
+    series: &[&Cut<'_>],
     bad: &[(String, Regex)],
     window: Window,
 ) -> Result<Reading, Hole> {

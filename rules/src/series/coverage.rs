@@ -35,7 +35,7 @@ pub(super) fn coverage(
 }
 
 /// Every sample in the window is a trial; 0 is bad.
-pub(super) fn availability(series: &[Cut<'_>], window: Window) -> Result<Reading, Hole> {
+pub(super) fn availability(series: &[&Cut<'_>], window: Window) -> Result<Reading, Hole> {
     let (mut bad, mut total) = (0_u64, 0_u64);
     for cut in series {
         for sample in cut.values().filter(|sample| window.contains(sample.at)) {

@@ -40,7 +40,7 @@ type Snapshot = BTreeMap<Bound, f64>;
 type Pod = BTreeMap<Timestamp, Snapshot>;
 
 /// The events per bucket of all pods, merged down to the bounds that all of them have.
-pub(super) fn latency(series: &[Cut<'_>], window: Window) -> Result<Reading, Hole> {
+pub(super) fn latency(series: &[&Cut<'_>], window: Window) -> Result<Reading, Hole> {
     let mut events = Vec::new();
     let (mut inside, mut before): (Option<BTreeSet<Bound>>, _) = (None, None);
     for (labels, mut pod) in pods(series)? {
@@ -70,7 +70,7 @@ pub(super) fn latency(series: &[Cut<'_>], window: Window) -> Result<Reading, Hol
 }
 
 /// Gathers the bucket series into pods and snapshots. The values are not checked yet.
-fn pods(series: &[Cut<'_>]) -> Result<BTreeMap<BTreeMap<String, String>, Pod>, Hole> {
+fn pods(series: &[&Cut<'_>]) -> Result<BTreeMap<BTreeMap<String, String>, Pod>, Hole> {
     let mut pods: BTreeMap<BTreeMap<String, String>, Pod> = BTreeMap::new();
     for cut in series {
         let Some(le) = cut.labels.get("le") else {

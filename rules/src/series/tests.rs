@@ -23,7 +23,7 @@ pub(super) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> RawSeri
 
 pub(super) fn signal(measure: Measure) -> Signal {
     let name = SignalName::new("errors").unwrap();
-    Signal { name, role: Role::Critical, source: "prometheus".into(), measure, targets: Some("up".into()) }
+    Signal { role: Role::Critical, targets: Some("up".into()), ..Signal::new(name, "prometheus", measure) }
 }
 
 pub(super) fn errors() -> Signal {

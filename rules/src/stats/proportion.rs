@@ -200,6 +200,13 @@ impl ProportionTest {
         self.total
     }
 
+    /// How many numbers make up the running state.
+    #[must_use]
+    pub fn numbers(&self) -> usize {
+        // bad and total
+        self.mixture.numbers() + 2
+    }
+
     /// What was fixed before the first block.
     #[must_use]
     pub fn parameters(&self) -> &ProportionParameters {

@@ -118,7 +118,16 @@ impl RatioParameters {
             Direction::Better => (3, 1.0),
         };
         let (per_octave, cluster, patience_seconds) = (4, 1.0, PATIENCE_SECONDS);
-        Self { rho0, horizon_seconds, direction, octaves, per_octave, anchor_weight, cluster, patience_seconds }
+        Self {
+            rho0,
+            horizon_seconds,
+            direction,
+            octaves,
+            per_octave,
+            anchor_weight,
+            cluster,
+            patience_seconds,
+        }
     }
 }
 
@@ -161,7 +170,8 @@ impl RatioTest {
             Direction::Better => -1.0,
         };
         let step = sign * std::f64::consts::LN_2 / f64::from(parameters.per_octave);
-        let grid = (1..=alternatives).map(|k| k as f64 * step).map(|gain| (gain, rho0 * gain.exp())).collect();
+        let grid =
+            (1..=alternatives).map(|k| k as f64 * step).map(|gain| (gain, rho0 * gain.exp())).collect();
         let (waiting, seen) = (TwoArms::default(), TwoArms::default());
         Ok(Self { parameters, mixture, waiting, waited_seconds: 0.0, seen, grid })
     }

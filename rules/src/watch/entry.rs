@@ -277,7 +277,7 @@ impl Watch {
                 return Err(BrokenLedger::Before { watch: self.id.clone(), what: "a second opening" });
             }
             Entry::BaselineTaken { windows } => {
-                self.evidence.take_baseline(windows, &self.rules.watch, &self.rules.statistics);
+                self.evidence.take_baseline(windows, &self.rules);
             }
             Entry::Measured { measurements } => self.take_measurements(measurements),
             Entry::Reported { report } => self.take_report(report),
@@ -343,10 +343,9 @@ impl Watch {
             Entry::VerificationBegan { until } => {
                 self.phase = Phase::Verifying { until: *until };
                 let settled = super::verify::settled(&self.rules.watch, at);
-                self.begin_trial(settled);
-                if let Some(trial) = &mut self.trial {
-                    trial.started = settled;
-                }
+                // The canary is gone: what serves now is one arm, compared with the time before.
+                self.rules.compare = None;
+                self.trial = Some(self.evidence.after_rollback(&self.rules, settled));
             }
             Entry::VerificationEnded { result } => {
                 self.verified = Some(result.clone());
@@ -390,18 +389,18 @@ impl Watch {
     }
 
     fn take_measurements(&mut self, measurements: &[Measurement]) {
-        let (settings, statistics) = (&self.rules.watch, &self.rules.statistics);
+        let rules = &self.rules;
         // Older windows first, in whatever order they were delivered.
         let mut ordered: Vec<&Measurement> = measurements.iter().collect();
         ordered.sort_by_key(|measurement| (measurement.from, measurement.to));
         for measurement in ordered {
             match (&mut self.trial, &self.phase) {
                 // While it is verified, the running release is another one: the old evidence is closed.
-                (Some(trial), Phase::Verifying { .. }) => trial.take(measurement, settings, statistics),
+                (Some(trial), Phase::Verifying { .. }) => trial.take(measurement, rules),
                 (trial, _) => {
-                    self.evidence.take(measurement, settings, statistics);
+                    self.evidence.take(measurement, rules);
                     if let Some(trial) = trial {
-                        trial.take(measurement, settings, statistics);
+                        trial.take(measurement, rules);
                     }
                 }
             }
@@ -450,7 +449,7 @@ impl Watch {
     }
 
     fn begin_trial(&mut self, at: Timestamp) {
-        self.trial = Some(self.evidence.restarted(&self.rules.watch, &self.rules.statistics, at));
+        self.trial = Some(self.evidence.restarted(&self.rules, at));
     }
 
     fn mitigation_ended(&mut self, name: &str, fixed: bool, at: Timestamp) {

@@ -396,12 +396,8 @@ fn numbers_that_are_none_are_a_hole() {
     ] {
         let from = world.watch.evidence.signals[&errors].measured_until;
         let observation = rules::signal::Observation::Seen { reading, newest: at(110) };
-        world.tell(Input::Samples(vec![rules::signal::Measurement {
-            signal: errors.clone(),
-            from,
-            to: at(110),
-            observation,
-        }]));
+        let measurement = rules::signal::Measurement::plain(errors.clone(), from, at(110), observation);
+        world.tell(Input::Samples(vec![measurement]));
         let after = &world.watch.evidence.signals[&errors];
         assert_eq!(
             (after.counts(), after.worse_log_e(), after.pass(0.05)),

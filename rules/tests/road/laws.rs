@@ -198,13 +198,15 @@ proptest! {
             _ => Observation::Failed { reason: "no".into() },
         };
         let names: Vec<_> = before.signals.keys().cloned().collect();
-        let hole = |name| Measurement { signal: name, from: at(62), to: at(72), observation: observation.clone() };
+        let hole = |name| Measurement::plain(name, at(62), at(72), observation.clone());
         world.now = at(72);
         world.tell(Input::Samples(names.into_iter().map(hole).collect()));
         let mut after = world.watch.evidence.clone();
         for (name, evidence) in &mut after.signals {
             prop_assert!(evidence.hole.is_some());
+            prop_assert_eq!(evidence.lost, before.signals[name].lost + 1);
             evidence.hole.clone_from(&before.signals[name].hole);
+            evidence.lost -= 1;
         }
         prop_assert_eq!(after, before);
     }
@@ -246,7 +248,7 @@ proptest! {
             let mut world = World::new(rules(AutonomyLevel::Observe), WELL, WELL, 8.0, 1);
             world.tell(Input::Tick);
             let observation = Observation::Seen { reading, newest: at(12) };
-            let measurement = Measurement { signal: signal("errors"), from: at(0), to: at(12), observation };
+            let measurement = Measurement::plain(signal("errors"), at(0), at(12), observation);
             let before = world.watch.evidence.signals[&signal("errors")].counts();
             world.now = at(12);
             world.tell(Input::Samples(vec![measurement]));

@@ -114,8 +114,7 @@ pub fn rules(level: AutonomyLevel) -> RuleSet {
         ("availability", Measure::Availability { up: "up".into() }),
     ];
     for (name, measure) in measures {
-        let role = measure.default_role();
-        let signal = Signal { name: signal(name), role, source: "made-up".into(), measure, targets: None };
+        let signal = Signal::new(signal(name), "made-up", measure);
         rules.signals.insert(signal.name.clone(), signal);
     }
     rules.runbook = Some(runbook(&[("switch", EffectClass::Keyed, undo())]));
@@ -401,7 +400,7 @@ impl World {
             let reading = self.reading(name.as_str(), from, to);
             Observation::Seen { reading, newest: to }
         };
-        Measurement { signal: name.clone(), from, to, observation }
+        Measurement::plain(name.clone(), from, to, observation)
     }
 
     fn reading(&mut self, name: &str, from: Timestamp, to: Timestamp) -> Reading {

@@ -95,6 +95,8 @@ fn misfit(measure: &Measure, bound: Bound) -> Option<String> {
             Bound::TimesBaseline(_),
         )
         | (Measure::Latency { .. } | Measure::Gauge { .. }, Bound::Above(_))
-        | (_, Bound::WorseThanBefore) => None,
+        | (Measure::Proportion { .. }, Bound::Starved)
+        | (_, Bound::Worse) => None,
+        (_, Bound::Starved) => Some(format!("`starved` counts requests, and the signal is of kind {kind}")),
     }
 }

@@ -42,6 +42,9 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
                 service.statistics.problems(),
             );
         }
+        if let Some(compare) = &service.compare {
+            subject.add_all(findings, &["services", name.as_str(), "compare"], compare.problems());
+        }
         autonomy(subject, findings, name.as_str(), service);
         patience(subject, findings, name.as_str(), service);
         for (signal, config) in &service.signals {
@@ -162,6 +165,9 @@ fn measure(subject: &Subject<'_>, findings: &mut Findings, start: &[&str], confi
         (format!("measure.{key}"), Some(config.measure.selector())),
         ("targets".to_owned(), config.targets.as_deref()),
     ];
+    if let Some(weight) = config.weight.filter(|weight| !(*weight > 0.0 && weight.is_finite())) {
+        problems.push(("weight".to_owned(), format!("is {weight}; expected a positive number, such as 0.5")));
+    }
     for (key, selector) in selectors {
         if let Some(Err(error)) = selector.map(check_selector) {
             problems.push((key, error.to_string()));

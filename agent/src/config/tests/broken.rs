@@ -15,7 +15,7 @@ const SERVICES: &[Case] = &[
     (
         "an unknown matrix",
         "  a: { matrix: mine }\n",
-        &[(3, "services.a.matrix", "the name of a matrix: cautious, standard")],
+        &[(3, "services.a.matrix", "the name of a matrix: canary, cautious, standard")],
     ),
     (
         "an unknown runbook",

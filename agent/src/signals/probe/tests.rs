@@ -4,7 +4,7 @@ use super::super::testing::{Script, Server, answer, at, nobody, window};
 use super::*;
 use rules::ids::SignalName;
 use rules::series::Observer;
-use rules::signal::{Measure, Observation, Reading, Role, Signal};
+use rules::signal::{Measure, Observation, Reading, Signal};
 use std::time::Duration;
 
 fn source(url: &str) -> ProbeSource {
@@ -50,13 +50,8 @@ async fn nobody_there_is_down_and_measured_as_such() {
     for second in [0, 5, 10] {
         source.poll(0, at(second)).await;
     }
-    let signal = Signal {
-        name: SignalName::new("up").unwrap(),
-        role: Role::Critical,
-        source: "site".into(),
-        measure: Measure::Availability { up: "probe_success".into() },
-        targets: None,
-    };
+    let measure = Measure::Availability { up: "probe_success".into() };
+    let signal = Signal::new(SignalName::new("up").unwrap(), "site", measure);
     let observer = Observer::new(&signal).unwrap();
     let measurement = super::super::measure(&source, &observer, window(0, 10), Span::from_seconds(15)).await;
     let reading = Reading::Counts { bad: 2.0, total: 2.0 };

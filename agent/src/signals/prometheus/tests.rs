@@ -5,7 +5,7 @@ use super::super::testing::{Script, Server, answer, at, clock, nobody, window};
 use super::*;
 use rules::ids::SignalName;
 use rules::series::Observer;
-use rules::signal::{Measure, Observation, Reading, Role, Signal};
+use rules::signal::{Measure, Observation, Reading, Signal};
 use std::time::Duration;
 
 fn config(url: String) -> PrometheusConfig {
@@ -19,14 +19,8 @@ fn source(url: String) -> PrometheusSource {
 
 fn observer() -> Observer {
     let bad = BTreeMap::from([("code".to_string(), "5..".to_string())]);
-    Observer::new(&Signal {
-        name: SignalName::new("errors").unwrap(),
-        role: Role::Critical,
-        source: "main".into(),
-        measure: Measure::Proportion { of: "requests_total".into(), bad },
-        targets: None,
-    })
-    .unwrap()
+    let measure = Measure::Proportion { of: "requests_total".into(), bad };
+    Observer::new(&Signal::new(SignalName::new("errors").unwrap(), "main", measure)).unwrap()
 }
 
 fn matrix(result: &str) -> String {

@@ -3,7 +3,7 @@
 use super::super::testing::{Script, Server, answer, at, nobody, window};
 use super::*;
 use rules::ids::SignalName;
-use rules::signal::{Measure, Observation, Reading, Role, Signal};
+use rules::signal::{Measure, Observation, Reading, Signal};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn source(urls: Vec<String>) -> ScrapeSource {
@@ -43,12 +43,10 @@ async fn a_restart_is_seen_and_counted() {
         source.poll(0, at(second)).await;
     }
     let bad = [("code".to_string(), "5..".to_string())].into();
+    let measure = Measure::Proportion { of: "requests_total".into(), bad };
     let signal = Signal {
-        name: SignalName::new("errors").unwrap(),
-        role: Role::Critical,
-        source: "shop".into(),
-        measure: Measure::Proportion { of: "requests_total".into(), bad },
         targets: Some("up{job=\"shop\"}".into()),
+        ..Signal::new(SignalName::new("errors").unwrap(), "shop", measure)
     };
     let observer = rules::series::Observer::new(&signal).unwrap();
     let see = |from, to| super::super::measure(&source, &observer, window(from, to), Span::from_seconds(15));

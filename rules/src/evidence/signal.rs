@@ -1,0 +1,460 @@
+//! What is known of one signal.
+
+use super::Terms;
+use super::baseline::{self, BaselineState, SignalBaseline};
+use super::bound::BoundTest;
+use super::cut::{Cut, Window};
+use super::finding::Finding;
+use super::running::Running;
+use super::worse::Worse;
+use crate::matrix::{Bound, Truth};
+use crate::ruleset::{RuleSet, Statistics};
+use crate::signal::{Measure, Measurement, Observation, Reading, Signal};
+use crate::stats::{DEFAULT_DISPERSION, Direction, average, requests_needed};
+use crate::units::Span;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What is known of one signal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SignalEvidence {
+    /// The signal.
+    pub signal: Signal,
+    /// Its past.
+    pub baseline: BaselineState,
+    /// Its share of the error budget: its tests reject at `alpha * share`.
+    pub share: f64,
+    /// The share of the error budget for "the canary gets no traffic".
+    traffic_share: f64,
+    /// Whether it is compared with a control.
+    compares: bool,
+    /// "Worse than the reference by more than the margin", once there is a reference.
+    worse: Option<Worse>,
+    /// "Shown to be no worse", each against its own null; averaged.
+    better: Vec<(Cut, Running)>,
+    /// One test for each bound in the matrix.
+    bounds: Vec<BoundTest>,
+    /// Bad and all trials at the signal's own cut, since the beginning.
+    bad: f64,
+    total: f64,
+    /// Requests seen while the processes were warming up; they were not counted.
+    warming: f64,
+    /// What the control did while nothing was known of its past: where a latency's old quantile lies.
+    control_past: Option<Reading>,
+    /// Windows with usable data.
+    pub windows: u32,
+    /// Windows that came too late, or without data.
+    pub lost: u32,
+    /// End of the last window that was used: the next one begins there.
+    pub measured_until: Timestamp,
+    /// The newest sample seen.
+    pub newest: Option<Timestamp>,
+    /// Since when, and why, there has been no usable data.
+    pub hole: Option<(Timestamp, String)>,
+}
+
+/// Requests of the control from which the quantiles of a latency are taken where its past is not known.
+const FEWEST_TO_CALIBRATE: f64 = 200.0;
+/// The first minute of a canary's life says nothing about its share of the traffic: it is being put into the rotation.
+const ROTATION: Span = Span::from_seconds(60);
+/// At most this share of samples may be "down" in a healthy service: one failed probe of five is noise or a restart.
+const MOST_DOWN_WHEN_HEALTHY: f64 = 0.2;
+/// A pass against a smaller share would take more requests than a watch ever sees.
+const SMALLEST_PASS: f64 = 1e-5;
+
+impl SignalEvidence {
+    pub(super) fn new(
+        signal: &Signal,
+        rules: &RuleSet,
+        sum_of_weights: f64,
+        traffic_share: f64,
+        bounds: Vec<Bound>,
+        since: Timestamp,
+    ) -> Self {
+        let counted = matches!(signal.measure, Measure::Proportion { .. } | Measure::Latency { .. });
+        Self {
+            signal: signal.clone(),
+            baseline: BaselineState::Waiting,
+            share: signal.budget_weight() / sum_of_weights,
+            traffic_share,
+            compares: rules.compare.is_some() && signal.compare && counted,
+            worse: None,
+            better: Vec::new(),
+            bounds: bounds.into_iter().map(BoundTest::new).collect(),
+            bad: 0.0,
+            total: 0.0,
+            warming: 0.0,
+            control_past: None,
+            windows: 0,
+            lost: 0,
+            measured_until: since,
+            newest: None,
+            hole: Some((since, "nothing was measured yet".to_owned())),
+        }
+    }
+
+    pub(super) fn restarted(&self, rules: &RuleSet, since: Timestamp) -> Self {
+        let mut fresh = Self {
+            worse: None,
+            better: Vec::new(),
+            bounds: self.bounds().map(BoundTest::new).collect(),
+            bad: 0.0,
+            total: 0.0,
+            warming: 0.0,
+            windows: 0,
+            lost: 0,
+            measured_until: since,
+            newest: None,
+            hole: Some((since, "nothing was measured yet".to_owned())),
+            ..self.clone()
+        };
+        fresh.arm(rules);
+        fresh
+    }
+
+    /// Judges by the past alone from here on.
+    pub(super) fn leave_the_control(&mut self, rules: &RuleSet) {
+        if self.compares {
+            self.compares = false;
+            self.bounds.retain(|test| test.bound != Bound::Starved);
+            self.arm(rules);
+        }
+    }
+
+    pub(super) fn take_baseline(&mut self, windows: &[Measurement], rules: &RuleSet) {
+        // A past that changes while it is compared with would be a threshold chosen after looking: the first stands.
+        if self.baseline != BaselineState::Waiting {
+            return;
+        }
+        self.baseline = baseline::learn(&self.signal, windows, &rules.statistics);
+        self.arm(rules);
+        // A bound that was looked at before its baseline had come gets another chance.
+        self.bounds.iter_mut().for_each(BoundTest::retry);
+    }
+
+    /// Builds the tests that need a reference.
+    fn arm(&mut self, rules: &RuleSet) {
+        let statistics = &rules.statistics;
+        let Terms { horizon_seconds, cluster, .. } = self.terms(rules);
+        let known = self.baseline.known();
+        let ratio = |rho, direction| Running::ratio(rho, horizon_seconds, direction, cluster);
+        let share = |p0: f64, direction| Running::share(p0, horizon_seconds, direction, cluster);
+        let cuts = match (self.own_cut(), known) {
+            (Some(cut), Some(before)) if self.compares => {
+                std::iter::once(cut).chain(before.more_cuts.iter().copied()).collect()
+            }
+            (cut, _) => Vec::from_iter(cut),
+        };
+        let worse = |cut: Cut| {
+            let test = match (self.compares, known) {
+                (true, _) => ratio(statistics.margin, Direction::Worse),
+                (false, Some(before)) => {
+                    let p0 = (statistics.margin * before.share.upper).clamp(1e-9, 0.999);
+                    share(p0, Direction::Worse)
+                }
+                (false, None) => None,
+            };
+            Some((cut, test?))
+        };
+        let worse = Worse::new(cuts.iter().copied().filter_map(worse).collect());
+        let mut passes = Vec::new();
+        match self.signal.measure {
+            Measure::Proportion { .. } => {
+                passes.push(statistics.healthy_below.value);
+                let before = known.filter(|_| !self.compares);
+                passes.extend(before.map(|before| statistics.tolerated_ratio * before.share.lower));
+            }
+            // No more than twice the expected share of requests beyond the old quantile.
+            Measure::Latency { quantile, .. } if !self.compares => {
+                passes.extend(known.map(|_| statistics.tolerated_ratio * (1.0 - quantile)));
+            }
+            Measure::Availability { .. } => passes.push(MOST_DOWN_WHEN_HEALTHY),
+            Measure::Latency { .. } | Measure::Gauge { .. } => {}
+        }
+        let usable = passes.into_iter().filter(|p0| *p0 > SMALLEST_PASS && *p0 < 1.0);
+        let mut better: Vec<Running> = usable.filter_map(|p0| share(p0, Direction::Better)).collect();
+        if self.compares {
+            better.extend(ratio(statistics.tolerated_ratio, Direction::Better));
+        }
+        let better = self.own_cut().map(|cut| better.into_iter().map(|test| (cut, test)).collect());
+        (self.worse, self.better) = (worse, better.unwrap_or_default());
+    }
+
+    fn terms(&self, rules: &RuleSet) -> Terms {
+        Terms {
+            horizon_seconds: rules.watch.watch_for.seconds(),
+            cluster: self.cluster(&rules.statistics),
+            compares: self.compares,
+            starved_below: rules.compare.as_ref().map_or(0.0, |compare| compare.starved_below()),
+        }
+    }
+
+    /// How many events fail together: what the counts are divided by (tempering). Availability samples and gauge
+    /// windows are few and counted once each.
+    pub fn cluster(&self, statistics: &Statistics) -> f64 {
+        match self.signal.measure {
+            Measure::Proportion { .. } | Measure::Latency { .. } => statistics
+                .dispersion
+                .or(self.baseline.known().and_then(|before| before.dispersion))
+                .unwrap_or(DEFAULT_DISPERSION),
+            Measure::Availability { .. } | Measure::Gauge { .. } => 1.0,
+        }
+    }
+
+    pub(super) fn take(&mut self, measurement: &Measurement, began: Timestamp, rules: &RuleSet) {
+        // The answer to a look that was overtaken: a part of it was counted before, or belongs to the time before this
+        // evidence began (the last errors of a release that has just been turned back).
+        if measurement.from < self.measured_until || measurement.to <= measurement.from {
+            self.lost += 1;
+            return;
+        }
+        let own = usable(&measurement.observation);
+        let control = match (&measurement.control, self.compares) {
+            (Some(control), true) => usable(control).map(Some).map_err(|why| format!("the control: {why}")),
+            (None, true) => Err("the control: it was not measured".into()),
+            (_, false) => Ok(None),
+        };
+        let hole = own.as_ref().err().or(control.as_ref().err()).cloned();
+        let since = self.hole.take().map_or(measurement.from, |(since, _)| since);
+        self.lost += u32::from(hole.is_some());
+        self.hole = hole.map(|reason| (since, reason));
+        let Ok((own, newest)) = own else { return };
+        let control = control.ok().flatten().map(|(reading, _)| reading);
+        let seconds = Span::between(self.measured_until, measurement.to).seconds();
+        self.measured_until = measurement.to;
+        self.newest = Some(newest);
+        let window = Window { own, control, instances: &measurement.instances, seconds };
+        if self.is_warming(own, measurement.from, began, rules) {
+            self.calibrate(&window, rules);
+            return;
+        }
+        self.count(&window, Span::between(began, measurement.from), rules);
+    }
+
+    /// Caches are cold and code is not compiled yet: a young process is slow, and that is not the release's fault. Errors
+    /// are counted from the first request on: a release that fails while it is cold fails.
+    fn is_warming(&mut self, own: &Reading, from: Timestamp, began: Timestamp, rules: &RuleSet) -> bool {
+        let Reading::Buckets { counts, .. } = own else { return false };
+        let young = from < rules.watch.warm_up.after(began);
+        let few = rules.watch.warm_up > Span::default()
+            && self.total == 0.0
+            && self.warming < f64::from(rules.watch.warm_up_requests);
+        if young || few {
+            self.warming += counts.iter().sum::<f64>();
+        }
+        young || few
+    }
+
+    /// Without a past of the control, its present until there is enough of it tells where the old quantiles lie. The
+    /// tests begin after that, so that the cuts are fixed before they see data.
+    fn calibrate(&mut self, window: &Window<'_>, rules: &RuleSet) {
+        let missing = matches!(self.baseline, BaselineState::Missing(_));
+        let Some(control) = window.control.filter(|_| self.compares && missing) else { return };
+        let sum = match self.control_past.take() {
+            Some(past) => past.plus(control).unwrap_or_else(|| control.clone()),
+            None => control.clone(),
+        };
+        let enough = matches!(&sum, Reading::Buckets { counts, .. }
+            if counts.iter().sum::<f64>() >= FEWEST_TO_CALIBRATE);
+        if let Some(learned) = enough.then(|| baseline::beside(&self.signal, &sum, rules)).flatten() {
+            self.baseline = BaselineState::Known(learned);
+            self.arm(rules);
+            self.bounds.iter_mut().for_each(BoundTest::retry);
+        } else {
+            self.control_past = Some(sum);
+        }
+    }
+
+    fn count(&mut self, window: &Window<'_>, age: Span, rules: &RuleSet) {
+        self.calibrate(window, rules);
+        self.windows += u32::from(!window.own.is_empty());
+        let has_control = window.control.is_some();
+        if let Some((bad, total)) = self.own_cut().and_then(|cut| cut.trial(window.own)) {
+            self.bad += bad;
+            self.total += total;
+        }
+        if let Some(worse) = &mut self.worse {
+            worse.take(window);
+        }
+        for (cut, test) in &mut self.better {
+            let arms = window.trials(*cut, *cut).unwrap_or_default();
+            // An error here means numbers that the door has already refused; the test keeps its state either way.
+            let _unchanged_on_error = test.update(&arms, has_control, window.seconds);
+        }
+        let terms = self.terms(rules);
+        let in_rotation = age >= ROTATION;
+        for bound in self.bounds.iter_mut().filter(|test| in_rotation || test.bound != Bound::Starved) {
+            bound.take(&self.signal, self.baseline.known(), window, &terms);
+        }
+    }
+
+    fn own_cut(&self) -> Option<Cut> {
+        match (&self.signal.measure, self.baseline.known()) {
+            (Measure::Proportion { .. } | Measure::Availability { .. }, _) => Some(Cut::Direct),
+            (Measure::Latency { .. } | Measure::Gauge { .. }, Some(before)) => Some(before.cut),
+            (Measure::Latency { .. } | Measure::Gauge { .. }, None) => None,
+        }
+    }
+
+    /// Evidence for "no worse", in natural-log units, and how much is needed; for people.
+    pub fn pass(&self, beta: f64) -> Option<(f64, f64)> {
+        let evidence: Vec<f64> = self.better.iter().map(|(_, test)| test.log_e()).collect();
+        let weights = vec![1.0; evidence.len()];
+        average(&evidence, &weights).ok().map(|log_e| (log_e, -beta.ln()))
+    }
+
+    /// Whether the past was itself beyond a fixed bound of the matrix: what ran then is no proof of anything.
+    pub fn was_beyond_a_bound(&self) -> bool {
+        let Some(before) = self.baseline.known().filter(|before| before.cut == Cut::Direct) else {
+            return false;
+        };
+        self.bounds().any(|bound| match (&self.signal.measure, bound) {
+            (Measure::Proportion { .. }, Bound::Above(share)) => before.share.mean > share.value,
+            (Measure::Availability { .. }, Bound::Below(share)) => before.share.mean > 1.0 - share.value,
+            _ => false,
+        })
+    }
+
+    /// Evidence for "worse than the reference", without the worst instance where there are several, in natural-log units.
+    pub fn worse_log_e(&self) -> Option<f64> {
+        self.worse.as_ref().map(Worse::log_e)
+    }
+
+    /// The same with every instance.
+    pub fn worse_log_e_of_all(&self) -> Option<f64> {
+        self.worse.as_ref().map(Worse::log_e_of_all)
+    }
+
+    /// Instances without which the release is not shown to be worse, though with them it is: worst first.
+    pub fn outliers(&self, alpha: f64) -> Vec<&str> {
+        self.worse.as_ref().map_or_else(Vec::new, |worse| worse.outliers(alpha * self.share))
+    }
+
+    /// Whether there is something that it can be compared with: a control, or its past.
+    pub fn has_reference(&self) -> bool {
+        self.compares || self.baseline.known().is_some()
+    }
+
+    /// Whether it is compared with a control.
+    pub fn compares(&self) -> bool {
+        self.compares
+    }
+
+    /// Bad and all trials so far at the signal's own cut.
+    pub fn counts(&self) -> (f64, f64) {
+        (self.bad, self.total)
+    }
+
+    /// Bad and all trials of the control so far.
+    pub fn control_counts(&self) -> Option<(f64, f64)> {
+        let seen = self.worse.as_ref().filter(|_| self.compares)?.seen();
+        Some((seen.control_bad, seen.control_total))
+    }
+
+    /// How many instances were told apart.
+    pub fn instances(&self) -> usize {
+        self.worse.as_ref().map_or(0, Worse::instances)
+    }
+
+    /// The bounds that the matrix puts on it.
+    pub(super) fn bounds(&self) -> impl Iterator<Item = Bound> {
+        self.bounds.iter().map(|test| test.bound)
+    }
+
+    /// Evidence against each bound, nats.
+    pub(super) fn bound_log_es(&self) -> impl Iterator<Item = f64> {
+        self.bounds.iter().filter_map(BoundTest::log_e)
+    }
+
+    /// How many bytes the running state takes, as numbers of eight bytes: of all tests, and of leaving instances out.
+    pub fn state_bytes(&self) -> (usize, usize) {
+        let (worse, instances) = self.worse.as_ref().map_or((0, 0), Worse::numbers);
+        let better: usize = self.better.iter().map(|(_, test)| test.numbers()).sum();
+        let bounds: usize = self.bounds.iter().map(BoundTest::numbers).sum();
+        let numbers = worse + better + bounds + 3;
+        (numbers * size_of::<f64>(), instances * size_of::<f64>())
+    }
+
+    /// About how many further requests a pass needs, at the rate seen now.
+    pub fn requests_to_pass(&self, beta: f64) -> Option<u64> {
+        let (log_e, needed) = self.pass(beta)?;
+        let truth = if self.total > 0.0 { self.bad / self.total } else { 0.0 };
+        let control = self.control_counts().map_or(0.0, |(bad, total)| bad / total.max(1.0));
+        let level = |test: &Running| match test {
+            Running::Share(_) => test.level(),
+            Running::Ratio(_) => (test.level() * control).min(0.999),
+        };
+        let easiest = self.better.iter().map(|(_, test)| level(test)).fold(0.0, f64::max);
+        if log_e >= needed || truth >= easiest {
+            return None;
+        }
+        let all = requests_needed(truth, easiest, beta).ok()?;
+        Some(((all as f64) * (1.0 - (log_e / needed).clamp(0.0, 0.9))).ceil() as u64)
+    }
+
+    pub(super) fn finding(&self, bound: Bound, statistics: &Statistics) -> Finding {
+        let alpha = statistics.alpha
+            * if bound == Bound::Starved { self.traffic_share.max(f64::MIN_POSITIVE) } else { self.share };
+        let hole = self.hole.as_ref().map(|(since, reason)| format!("{reason} (since {since:.0})"));
+        let mut finding = Finding::unknown(self.signal.name.clone(), bound, -alpha.ln(), hole);
+        if bound == Bound::Worse {
+            self.fill_worse(&mut finding, alpha);
+        } else if let Some(test) = self.bounds.iter().find(|test| test.bound == bound) {
+            test.fill(&mut finding, &self.signal, self.baseline.known(), alpha);
+            self.blame(&mut finding, statistics);
+        } else if bound == Bound::Starved {
+            finding.missing = Some("no control is configured to tell its share of the traffic".into());
+        }
+        finding
+    }
+
+    /// Beyond the bound *and* worse than the reference: a service that always fails this much is not the release's fault.
+    /// Without a reference the bound stands alone, and a guard keeps the agent from acting alone.
+    fn blame(&self, finding: &mut Finding, statistics: &Statistics) {
+        let Some(worse) = self.worse.as_ref().filter(|_| finding.bound != Bound::Starved) else { return };
+        if finding.truth != Truth::Holds || worse.rejects(statistics.alpha * self.share) {
+            return;
+        }
+        finding.truth = Truth::Unknown;
+        let outliers = self.outliers(statistics.alpha);
+        finding.missing = Some(match outliers.as_slice() {
+            [] if self.compares => "it is not shown to be worse than the control".into(),
+            [] => "it is not shown to be worse than before the deployment".into(),
+            names => outlier_words(names),
+        });
+    }
+
+    fn fill_worse(&self, finding: &mut Finding, alpha: f64) {
+        let Some(worse) = &self.worse else {
+            finding.missing = finding.missing.take().or(Some("there is no baseline to compare with".into()));
+            return;
+        };
+        finding.what = worse.cut().words(&self.signal.measure);
+        finding.before = self.baseline.known().map(|before| before.share.mean);
+        finding.log_e = Some(worse.log_e());
+        finding.read(worse.test(), worse.seen(), worse.sequence(), worse.rejects(alpha), alpha);
+        let outliers = worse.outliers(alpha);
+        if !outliers.is_empty() {
+            finding.missing = Some(outlier_words(&outliers));
+        }
+    }
+
+    /// The past, if it is known.
+    pub fn before(&self) -> Option<&SignalBaseline> {
+        self.baseline.known()
+    }
+}
+
+/// The reading of an observation, or why there is none.
+fn usable(observation: &Observation) -> Result<(&Reading, Timestamp), String> {
+    match (observation, observation.reading().and_then(Reading::problem)) {
+        (Observation::Seen { reading, newest }, None) => Ok((reading, *newest)),
+        (observation, problem) => Err(problem.or(observation.hole()).unwrap_or_default()),
+    }
+}
+
+/// One bad instance among good ones, in words.
+pub(crate) fn outlier_words(names: &[&str]) -> String {
+    let names = names.join(" or ");
+    format!("{names} is an outlier: without it the release is not shown to be worse. Look at the instance")
+}

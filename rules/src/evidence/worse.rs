@@ -1,0 +1,118 @@
+//! "Worse than the reference": the one question behind every row. The reference is the control that runs beside the
+//! release, or the time before the deployment where there is none.
+
+use super::cut::{Cut, Window};
+use super::jackknife::Jackknife;
+use super::running::Running;
+use crate::stats::{RatioSequence, TwoArms, average};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The running comparison of one signal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Worse {
+    /// One test a cut, averaged. The first cut is the signal's own.
+    tests: Vec<(Cut, Running)>,
+    /// The first test again, without each instance.
+    jackknife: Jackknife,
+    /// What is known of the ratio, for people; only with a control.
+    sequence: Option<RatioSequence>,
+    /// What was counted at the first cut.
+    seen: TwoArms,
+    /// The most evidence ever, of everything and without the worst instance, nats.
+    peak_of_all: f64,
+    peak: f64,
+}
+
+impl Worse {
+    /// A comparison over these tests; `None` without any.
+    pub fn new(tests: Vec<(Cut, Running)>) -> Option<Self> {
+        let (_, first) = tests.first()?;
+        let sequence = match first {
+            Running::Ratio(test) => RatioSequence::new(test.parameters().cluster).ok(),
+            Running::Share(_) => None,
+        };
+        let (jackknife, seen) = (Jackknife::default(), TwoArms::default());
+        Some(Self { tests, jackknife, sequence, seen, peak_of_all: 0.0, peak: 0.0 })
+    }
+
+    /// Takes one window in.
+    pub fn take(&mut self, window: &Window<'_>) {
+        let (cut, first) = &self.tests[0];
+        let has_control = window.control.is_some();
+        if let Some(arms) = window.trials(*cut, *cut) {
+            let own = |(name, reading): (&String, _)| Some((name.clone(), cut.trial(reading)?));
+            let instances: BTreeMap<String, (f64, f64)> = window.instances.iter().filter_map(own).collect();
+            self.jackknife.take(first, &arms, &instances, has_control, window.seconds);
+            self.seen = self.seen.plus(&arms);
+            if let Some(sequence) = self.sequence.as_mut().filter(|_| has_control) {
+                let _unchanged_on_error = sequence.update(&arms);
+            }
+        }
+        for (cut, test) in &mut self.tests {
+            // A window in another layout of buckets cannot be cut so: a hole.
+            let arms = window.trials(*cut, *cut).unwrap_or_default();
+            let _unchanged_on_error = test.update(&arms, has_control, window.seconds);
+        }
+        self.peak_of_all = self.peak_of_all.max(self.log_e_of_all());
+        self.peak = self.peak.max(self.log_e());
+    }
+
+    /// Evidence now, all instances together, nats.
+    pub fn log_e_of_all(&self) -> f64 {
+        let log_es: Vec<f64> = self.tests.iter().map(|(_, test)| test.log_e()).collect();
+        average(&log_es, &vec![1.0; log_es.len()]).unwrap_or(0.0)
+    }
+
+    /// Evidence now, without the worst instance where there are several, nats.
+    pub fn log_e(&self) -> f64 {
+        let all = self.log_e_of_all();
+        self.jackknife.log_e().map_or(all, |without| without.min(all))
+    }
+
+    /// Whether it was ever shown at the level `alpha`.
+    pub fn rejects(&self, alpha: f64) -> bool {
+        self.peak >= -alpha.ln()
+    }
+
+    /// The instances without which the release is not shown to be worse, though with them it is.
+    pub fn outliers(&self, alpha: f64) -> Vec<&str> {
+        if self.peak_of_all >= -alpha.ln() && !self.rejects(alpha) {
+            self.jackknife.outliers()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The signal's own cut.
+    pub fn cut(&self) -> Cut {
+        self.tests[0].0
+    }
+
+    /// The test at the signal's own cut.
+    pub fn test(&self) -> &Running {
+        &self.tests[0].1
+    }
+
+    /// What is known of the ratio, if there is a control.
+    pub fn sequence(&self) -> Option<&RatioSequence> {
+        self.sequence.as_ref()
+    }
+
+    /// What was counted at the signal's own cut.
+    pub fn seen(&self) -> &TwoArms {
+        &self.seen
+    }
+
+    /// How many instances were seen.
+    pub fn instances(&self) -> usize {
+        self.jackknife.instances()
+    }
+
+    /// How many numbers make up the running state: of the comparison, and of leaving instances out.
+    pub fn numbers(&self) -> (usize, usize) {
+        let tests: usize = self.tests.iter().map(|(_, test)| test.numbers()).sum();
+        // what was seen, and the two peaks
+        (tests + self.sequence.as_ref().map_or(0, RatioSequence::numbers) + 6, self.jackknife.numbers())
+    }
+}
