@@ -135,7 +135,7 @@ pub(super) fn latency(series: &[Cut<'_>], window: Window) -> Result<Reading, Hol
 /// The histograms that a difference over the window needs: the last one before it and all in it.
 fn relevant<'a>(cut: &'a Cut<'_>, window: Window) -> impl Iterator<Item = &'a HistogramSample> {
     let values = || cut.histograms.iter().copied().filter(|sample| !sample.is_stale());
-    let base = values().filter(|sample| sample.at <= window.from).last();
+    let base = values().rfind(|sample| sample.at <= window.from);
     base.into_iter().chain(values().filter(move |sample| window.contains(sample.at)))
 }
 

@@ -241,6 +241,9 @@ fn first_samples_holes_and_ends_are_as_with_counters() {
     let total = |data: &[RawSeries], to| buckets(&see(&signal(), data, window(0, to))).1.iter().sum::<f64>();
     assert_eq!(total(&[pod("new", vec![one(20, 7.0), one(40, 9.0)])], 60), 2.0);
     assert_eq!(total(&[pod("hole", vec![one(0, 7.0), one(301, 90.0), one(310, 91.0)])], 320), 1.0);
+    // It came back and went on where it was.
+    let back = pod("back", vec![one(0, 5.0), HistogramSample::stale(at(10)), one(20, 7.0)]);
+    assert_eq!(total(&[back], 30), 2.0);
     let ended = pod("ended", vec![one(0, 1.0), one(20, 5.0), HistogramSample::stale(at(25))]);
     assert_eq!(total(&[ended.clone(), pod("b", vec![one(0, 0.0), one(60, 6.0)])], 60), 10.0);
     let gone = observe(&signal(), std::slice::from_ref(&ended), None, window(0, 30), FRESH);
@@ -263,7 +266,8 @@ fn other_kinds_and_mixtures_are_refused_in_words() {
         let kind = signal.measure.kind();
         assert!(text.contains("is a native histogram") && text.contains(kind), "{text}");
     }
-    let covered = observe(&signal(), &[native.clone()], Some(&[native.clone()]), window(0, 60), FRESH);
+    let alone = std::slice::from_ref(&native);
+    let covered = observe(&signal(), alone, Some(alone), window(0, 60), FRESH);
     assert!(matches!(&covered, Observation::Failed { reason } if reason.contains("coverage")), "{covered:?}");
     let plain = |labels: &[(&str, &str)]| crate::series::tests::series(labels, &[(0, 1.0), (60, 2.0)]);
     let text = reason(&signal(), &[native.clone(), plain(&[("le", "0.1")])]);
