@@ -10,6 +10,9 @@
 //! - Whatever cannot be read without guessing (NaN, time that runs backwards, half a histogram) makes the observation
 //!   `Failed` with words. It never becomes a number.
 //!
+//! Latency is read from classic buckets (`histogram`, one series per bucket) or from native histograms (`native`, all
+//! buckets in one sample); which of them it is shows in the data.
+//!
 //! Counter values above 2^53 lose single events, because they arrive as `f64`. At 10,000 events per second a counter
 //! gets there after 28,000 years.
 
@@ -19,8 +22,11 @@ mod coverage;
 mod histogram;
 #[cfg(test)]
 mod malformed;
+mod native;
 #[cfg(test)]
 mod tests;
+
+pub use native::{HistogramSample, NativeBucket};
 
 use crate::compare::Compare;
 use crate::signal::{Measure, Measurement, Observation, Reading, Signal};
@@ -68,6 +74,19 @@ pub struct RawSeries {
     pub labels: BTreeMap<String, String>,
     /// Its samples, ascending in time.
     pub samples: Vec<Sample>,
+    /// Its samples that are native histograms, ascending in time. A series may have both: its type can change.
+    pub histograms: Vec<HistogramSample>,
+}
+
+impl RawSeries {
+    /// A series of plain values.
+    pub fn new(labels: BTreeMap<String, String>, samples: Vec<Sample>) -> Self {
+        Self { labels, samples, histograms: Vec::new() }
+    }
+    /// A series of native histograms.
+    pub fn native(labels: BTreeMap<String, String>, histograms: Vec<HistogramSample>) -> Self {
+        Self { labels, samples: Vec::new(), histograms }
+    }
 }
 
 /// A window of time, `(from, to]`.
@@ -304,6 +323,9 @@ impl Observer {
 
     fn read(&self, series: &[&Cut<'_>], window: Window, max_age: Span) -> Result<(Reading, Timestamp), Hole> {
         let newest = freshness(series, window, max_age)?;
+        if !matches!(self.signal.measure, Measure::Latency { .. }) {
+            native::refuse(series, self.signal.measure.kind())?;
+        }
         let reading = match &self.signal.measure {
             Measure::Proportion { .. } => counter::proportion(series, &self.bad, window)?,
             Measure::Latency { .. } => histogram::latency(series, window)?,
@@ -366,12 +388,19 @@ pub fn whole_value(pattern: &str) -> Result<Regex, regex::Error> {
 struct Cut<'a> {
     labels: &'a BTreeMap<String, String>,
     samples: Vec<Sample>,
+    histograms: Vec<&'a HistogramSample>,
 }
 
 impl Cut<'_> {
+    /// The time of the newest sample of either kind, and whether it is a stale marker.
+    fn newest(&self) -> Option<(Timestamp, bool)> {
+        let sample = self.samples.last().map(|sample| (sample.at, sample.is_stale()));
+        let histogram = self.histograms.last().map(|sample| (sample.at, sample.is_stale()));
+        sample.max(histogram)
+    }
     /// Ended by a stale marker, nothing after it.
     fn gone(&self) -> bool {
-        self.samples.last().is_some_and(Sample::is_stale)
+        self.newest().is_some_and(|(_, stale)| stale)
     }
     /// The samples that carry a value.
     fn values(&self) -> impl Iterator<Item = Sample> {
@@ -398,18 +427,29 @@ fn in_scope(series: &[RawSeries], window: Window) -> Result<Vec<Cut<'_>>, Hole> 
             return failed(format!("the series {} is there twice", show(&one.labels)));
         }
         let samples: Vec<Sample> = one.samples.iter().copied().filter(|s| reach.contains(s.at)).collect();
-        if let Some(pair) = samples.windows(2).find(|pair| pair[1].at <= pair[0].at) {
-            return failed(format!(
-                "the samples of {} are not in order of time: {} after {}",
-                show(&one.labels),
-                pair[1].at,
-                pair[0].at
-            ));
-        }
-        cuts.push(Cut { labels: &one.labels, samples });
+        let histograms: Vec<&HistogramSample> =
+            one.histograms.iter().filter(|sample| reach.contains(sample.at)).collect();
+        in_order(&one.labels, samples.iter().map(|sample| sample.at))?;
+        in_order(&one.labels, histograms.iter().map(|sample| sample.at))?;
+        cuts.push(Cut { labels: &one.labels, samples, histograms });
     }
     cuts.sort_by(|a, b| a.labels.cmp(b.labels));
     Ok(cuts)
+}
+
+/// Refuses time that stands still or runs backwards.
+fn in_order(labels: &BTreeMap<String, String>, times: impl Iterator<Item = Timestamp>) -> Result<(), Hole> {
+    let mut previous: Option<Timestamp> = None;
+    for at in times {
+        if let Some(previous) = previous.filter(|previous| at <= *previous) {
+            let series = show(labels);
+            return failed(format!(
+                "the samples of {series} are not in order of time: {at} after {previous}"
+            ));
+        }
+        previous = Some(at);
+    }
+    Ok(())
 }
 
 /// The time of the newest sample of all series that have not ended, if it is fresh.
@@ -418,7 +458,7 @@ fn freshness(series: &[&Cut<'_>], window: Window, max_age: Span) -> Result<Times
         return Err(Hole::Absent("no series matches the selector".into()));
     }
     let newest =
-        series.iter().filter(|cut| !cut.gone()).filter_map(|cut| cut.samples.last()).map(|s| s.at).max();
+        series.iter().filter_map(|cut| cut.newest()).filter(|(_, stale)| !stale).map(|(at, _)| at).max();
     let Some(newest) = newest else {
         let count = series.len();
         let reason = if series.iter().any(|cut| cut.gone()) {

@@ -30,9 +30,10 @@ pub enum Measure {
         /// both keeps a mistyped metric name from looking like "no errors".
         bad: BTreeMap<String, String>,
     },
-    /// A classic histogram of durations, in seconds. Bad is slow.
+    /// A histogram of durations, in seconds. Bad is slow.
     Latency {
-        /// The bucket series: `http_request_duration_seconds_bucket{service="checkout"}`.
+        /// The bucket series of a classic histogram: `http_request_duration_seconds_bucket{service="checkout"}`; or native
+        /// histograms: the name without `_bucket`.
         buckets: String,
         /// The quantile that is compared, e.g. 0.95.
         #[serde(default = "default_quantile")]

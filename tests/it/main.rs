@@ -2,6 +2,7 @@
 
 mod crash;
 mod hostile;
+mod native;
 mod road;
 mod servers;
 mod tidy;

@@ -7,6 +7,7 @@
 //! | to have | use |
 //! | --- | --- |
 //! | a Prometheus server | [`prometheus::PrometheusServer`] |
+//! | native histograms in it | [`remote_write::send`] |
 //! | the deployed service | [`victim::Victim`], the program `victim` |
 //! | its users | [`load::Load`] aimed at a [`load::Target`] |
 //! | a witness of what an agent did | the program `effect`, read back with [`journal::read`] |
@@ -22,5 +23,6 @@ pub mod load;
 pub mod ports;
 pub mod process;
 pub mod prometheus;
+pub mod remote_write;
 pub mod victim;
 pub mod wait;

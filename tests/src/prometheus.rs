@@ -62,7 +62,8 @@ pub struct PrometheusServer {
 }
 
 impl PrometheusServer {
-    /// Starts a server that scrapes `jobs` every `scrape_interval`, takes remote writes, and is ready for queries.
+    /// Starts a server that scrapes `jobs` every `scrape_interval`, takes remote writes (native histograms, too), and is
+    /// ready for queries.
     ///
     /// # Errors
     /// If the program is not installed (the error names the package), or the server does not become ready; the error
@@ -151,7 +152,8 @@ impl PrometheusServer {
             .arg(format!("--config.file={configuration}"))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .args(["--web.enable-lifecycle", "--web.enable-remote-write-receiver", "--log.level=warn"]);
+            .args(["--web.enable-lifecycle", "--web.enable-remote-write-receiver", "--log.level=warn"])
+            .arg("--enable-feature=native-histograms");
         let process = Process::start(command, &folder.path().join("log")).map_err(|error| {
             match error.downcast_ref::<std::io::Error>() {
                 Some(cause) if cause.kind() == ErrorKind::NotFound => error.context(

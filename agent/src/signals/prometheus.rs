@@ -16,10 +16,11 @@ use answer::LIMIT_SERIES;
 use prometheus_http_query::Client;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use rules::action::SecretRef;
-use rules::series::{RawSeries, Sample, Window};
+use rules::series::{RawSeries, Window};
 use rules::units::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
 /// How much time one request covers at most. At a scrape each 15 s an hour is 240 samples of a series, so 2,000
@@ -32,7 +33,7 @@ const SHORTEST_CHUNK: Span = Span::from_minutes(1);
 /// The longest range: five weeks, a season of four and a little.
 const LONGEST: Span = Span::from_minutes(35 * 24 * 60);
 
-/// The most samples of one read, over all pieces: 50 MB in memory.
+/// The most samples of one read, over all pieces: 50 MB in memory. Each bucket of a native histogram counts as one.
 const MOST_SAMPLES: usize = 2_000_000;
 
 /// A Prometheus server in the configuration.
@@ -206,7 +207,7 @@ impl PrometheusSource {
         if range.length() > LONGEST {
             return Err(too_large(format!("{} are asked for, {LONGEST} is the most", range.length())));
         }
-        let mut all: BTreeMap<BTreeMap<String, String>, Vec<Sample>> = BTreeMap::new();
+        let mut all: BTreeMap<BTreeMap<String, String>, RawSeries> = BTreeMap::new();
         let (mut from, mut chunk, mut samples) = (range.from, CHUNK, 0);
         while from < range.to {
             let piece = Window { from, to: chunk.after(from).min(range.to) };
@@ -220,14 +221,23 @@ impl PrometheusSource {
             };
             for one in series {
                 samples += one.samples.len();
-                all.entry(one.labels).or_default().extend(one.samples);
+                samples += one.histograms.iter().map(|sample| 1 + sample.buckets.len()).sum::<usize>();
+                match all.entry(one.labels.clone()) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(one);
+                    }
+                    Entry::Occupied(mut entry) => {
+                        entry.get_mut().samples.extend(one.samples);
+                        entry.get_mut().histograms.extend(one.histograms);
+                    }
+                }
             }
             if samples > MOST_SAMPLES {
                 return Err(too_large(format!("more than {MOST_SAMPLES} samples; select fewer series")));
             }
             from = piece.to;
         }
-        Ok(all.into_iter().map(|(labels, samples)| RawSeries { labels, samples }).collect())
+        Ok(all.into_values().collect())
     }
 }
 

@@ -141,9 +141,9 @@ impl Ring {
             return Err(SourceError::TooLarge { what: what.into(), problem });
         }
         let selected = self.series.iter().filter(|(labels, _)| selector.matches(labels));
-        let cut = |(labels, samples): (&Labels, &VecDeque<Sample>)| RawSeries {
-            labels: labels.clone(),
-            samples: samples.iter().copied().filter(|sample| range.contains(sample.at)).collect(),
+        let cut = |(labels, samples): (&Labels, &VecDeque<Sample>)| {
+            let samples = samples.iter().copied().filter(|sample| range.contains(sample.at)).collect();
+            RawSeries::new(labels.clone(), samples)
         };
         Ok(selected.map(cut).filter(|series| !series.samples.is_empty()).collect())
     }

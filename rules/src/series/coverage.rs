@@ -1,6 +1,6 @@
 //! Series of 0 and 1: who ought to report, who does, and availability.
 
-use super::{Cut, Hole, RawSeries, Sample, Window, failed, in_scope, show};
+use super::{Cut, Hole, RawSeries, Sample, Window, failed, in_scope, native, show};
 use crate::signal::Reading;
 use crate::units::Span;
 
@@ -16,7 +16,9 @@ pub(super) fn coverage(
     max_age: Span,
 ) -> Result<Option<(u32, u32)>, Hole> {
     let (mut reporting, mut expected) = (0_u32, 0_u32);
-    for cut in in_scope(targets, window)?.iter().filter(|cut| !cut.gone()) {
+    let cuts = in_scope(targets, window)?;
+    native::refuse(&cuts.iter().collect::<Vec<_>>(), "coverage")?;
+    for cut in cuts.iter().filter(|cut| !cut.gone()) {
         let Some(newest) = cut.samples.last() else { continue };
         if Span::between(newest.at, window.to) > max_age {
             continue;

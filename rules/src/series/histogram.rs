@@ -6,7 +6,7 @@
 //! one snapshot to the next, all of them began again at zero.
 
 use super::counter::{count, near};
-use super::{Cut, Hole, Sample, Window, failed, show};
+use super::{Cut, Hole, Sample, Window, failed, native, show};
 use crate::signal::Reading;
 use jiff::Timestamp;
 use std::cmp::Ordering;
@@ -39,8 +39,12 @@ type Snapshot = BTreeMap<Bound, f64>;
 /// The snapshots of one pod, by time, and its labels without `le`.
 type Pod = BTreeMap<Timestamp, Snapshot>;
 
-/// The events per bucket of all pods, merged down to the bounds that all of them have.
+/// The events per bucket of all pods, merged down to the bounds that all of them have. Native histograms have rules of
+/// their own.
 pub(super) fn latency(series: &[&Cut<'_>], window: Window) -> Result<Reading, Hole> {
+    if series.iter().any(|cut| !cut.histograms.is_empty()) {
+        return native::latency(series, window);
+    }
     let mut events = Vec::new();
     let (mut inside, mut before): (Option<BTreeSet<Bound>>, _) = (None, None);
     for (labels, mut pod) in pods(series)? {
@@ -75,7 +79,9 @@ fn pods(series: &[&Cut<'_>]) -> Result<BTreeMap<BTreeMap<String, String>, Pod>, 
     for cut in series {
         let Some(le) = cut.labels.get("le") else {
             let series = show(cut.labels);
-            return failed(format!("{series} has no label `le`; select the series that end in _bucket"));
+            return failed(format!(
+                "{series} has no label `le` and is no native histogram; select the series that end in _bucket"
+            ));
         };
         let bound = match le.parse::<f64>() {
             // `-0.0` becomes `0.0`.

@@ -15,10 +15,10 @@ pub(super) fn window(from: i64, to: i64) -> Window {
 }
 
 pub(super) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> RawSeries {
-    RawSeries {
-        labels: labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
-        samples: samples.iter().map(|(second, value)| Sample { at: at(*second), value: *value }).collect(),
-    }
+    RawSeries::new(
+        labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+        samples.iter().map(|(second, value)| Sample { at: at(*second), value: *value }).collect(),
+    )
 }
 
 pub(super) fn signal(measure: Measure) -> Signal {
@@ -45,7 +45,7 @@ pub(super) fn gauge() -> Signal {
 
 pub(super) const FRESH: Span = Span::from_seconds(30);
 
-fn see(signal: &Signal, series: &[RawSeries], window: Window) -> Reading {
+pub(super) fn see(signal: &Signal, series: &[RawSeries], window: Window) -> Reading {
     let observation = observe(signal, series, None, window, FRESH);
     observation.reading().cloned().unwrap_or_else(|| panic!("{observation:?}"))
 }
@@ -252,11 +252,12 @@ fn any_counters() -> impl Strategy<Value = Vec<RawSeries>> {
 }
 
 /// Cut as a source would that was asked for one window and its lookback only.
-fn read(data: &[RawSeries], window: Window) -> Vec<RawSeries> {
+pub(super) fn read(data: &[RawSeries], window: Window) -> Vec<RawSeries> {
     let reach = window.with_lookback();
     let cut = |one: &RawSeries| RawSeries {
         labels: one.labels.clone(),
         samples: one.samples.iter().copied().filter(|sample| reach.contains(sample.at)).collect(),
+        histograms: one.histograms.iter().filter(|sample| reach.contains(sample.at)).cloned().collect(),
     };
     data.iter().map(cut).collect()
 }
@@ -270,9 +271,8 @@ fn as_histogram(data: &[RawSeries]) -> Vec<RawSeries> {
         let factor = (place + 1) as f64;
         values.clone().map(|sample| Sample { at: sample.at, value: sample.value * factor }).collect()
     };
-    let bucket = |(place, le): (usize, &&str)| RawSeries {
-        labels: BTreeMap::from([("le".to_string(), le.to_string())]),
-        samples: cumulative(place),
+    let bucket = |(place, le): (usize, &&str)| {
+        RawSeries::new(BTreeMap::from([("le".to_string(), le.to_string())]), cumulative(place))
     };
     bounds.iter().enumerate().map(bucket).collect()
 }
@@ -296,7 +296,7 @@ fn sum(all: impl Iterator<Item = Vec<f64>>) -> Vec<f64> {
 }
 
 /// Fresh whatever happens, so that only counting is tested.
-const EVER: Span = Span::from_minutes(60 * 24);
+pub(super) const EVER: Span = Span::from_minutes(60 * 24);
 
 proptest! {
     #[test]

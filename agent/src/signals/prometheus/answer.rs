@@ -1,18 +1,23 @@
 //! Reads an answer of the query API, strictly: what is not a complete list of raw samples is an error.
 //!
-//! The crate's own types drop `warnings` and `infos` and fail without words on native histograms; a partial answer
-//! would look like a complete one. So the body is read here.
+//! The crate's own types drop `warnings` and `infos`, and a partial answer would look like a complete one. So the body
+//! is read here. A series may hold plain values, native histograms or (its type was changed) both; what they are good
+//! for is judged by `rules::series`.
 
 use super::super::SourceError;
 use super::super::http::excerpt;
 use jiff::Timestamp;
-use rules::series::{RawSeries, Sample, Window};
+use rules::series::{HistogramSample, NativeBucket, RawSeries, Sample, Window};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most series of one answer. A service has a few hundred; more means a selector that selects too much.
 pub(super) const LIMIT_SERIES: usize = 10_000;
+
+/// The most buckets of one native histogram. Client libraries hold 160 at most unless they are told otherwise, twice
+/// that with negative ones; with this limit a single sample stays below 100 kB.
+pub(super) const MOST_BUCKETS: usize = 1_000;
 
 /// Everything but the samples. Unknown keys are let pass: servers add some (`stats`, `trace`, `isPartial`).
 #[derive(Deserialize)]
@@ -52,7 +57,16 @@ struct Data {
 struct Item {
     metric: BTreeMap<String, String>,
     values: Option<Vec<(f64, String)>>,
-    histograms: Option<IgnoredAny>,
+    histograms: Option<Vec<(f64, Histogram)>>,
+}
+
+/// A native histogram. Numbers come as text, because JSON has no infinity.
+#[derive(Deserialize)]
+struct Histogram {
+    count: String,
+    sum: String,
+    /// How the bounds belong to the bucket (0 to 3), lower and upper bound, count. Left out when all are empty.
+    buckets: Option<Vec<(u8, String, String, String)>>,
 }
 
 /// What an answer with an error says, if it speaks the API's language.
@@ -125,34 +139,72 @@ pub(super) fn parse(
 impl Item {
     fn series(self, range: Window) -> Result<RawSeries, String> {
         let labels = self.metric;
-        if self.histograms.is_some() {
-            return Err(format!(
-                "{labels:?} is a native histogram; only classic buckets can be read, select _bucket"
-            ));
+        if self.values.is_none() && self.histograms.is_none() {
+            return Err(format!("{labels:?} has no values"));
         }
-        let values = self.values.ok_or_else(|| format!("{labels:?} has no values"))?;
-        let mut samples = Vec::with_capacity(values.len());
-        for (seconds, text) in values {
-            let at = time(seconds).ok_or_else(|| format!("{labels:?} has the time {seconds}"))?;
-            let value = text.parse().map_err(|_| {
-                let text = excerpt(&text);
-                format!("{labels:?} has the value {text:?}, which is not a number")
-            })?;
+        let wrong = |problem: String| format!("{labels:?} has {problem}");
+        let mut samples = Vec::new();
+        for (seconds, text) in self.values.into_iter().flatten() {
+            let at = time(seconds).map_err(wrong)?;
+            let value = number("the value", &text).map_err(wrong)?;
             // Prometheus 2 gives the sample at the range's beginning, too.
             if range.contains(at) {
                 samples.push(Sample { at, value });
             }
         }
-        Ok(RawSeries { labels, samples })
+        let mut histograms = Vec::new();
+        for (seconds, histogram) in self.histograms.into_iter().flatten() {
+            let at = time(seconds).map_err(wrong)?;
+            let sample = histogram
+                .sample(at)
+                .map_err(|problem| format!("{labels:?} has a native histogram at {at} with {problem}"))?;
+            if range.contains(at) {
+                histograms.push(sample);
+            }
+        }
+        Ok(RawSeries { labels, samples, histograms })
     }
 }
 
+impl Histogram {
+    fn sample(self, at: Timestamp) -> Result<HistogramSample, String> {
+        let buckets = self.buckets.unwrap_or_default();
+        if buckets.len() > MOST_BUCKETS {
+            return Err(format!(
+                "{} buckets, at most {MOST_BUCKETS} are read; lower its resolution, for example with \
+                 `native_histogram_bucket_limit` where it is scraped",
+                buckets.len()
+            ));
+        }
+        let bucket = |(rule, lower, upper, count): (u8, String, String, String)| {
+            if rule > 3 {
+                return Err(format!("the boundary rule {rule}; known are 0 to 3"));
+            }
+            Ok(NativeBucket {
+                lower: number("the lower bound", &lower)?,
+                upper: number("the upper bound", &upper)?,
+                count: number("the bucket's count", &count)?,
+            })
+        };
+        Ok(HistogramSample {
+            at,
+            count: number("the count", &self.count)?,
+            sum: number("the sum", &self.sum)?,
+            buckets: buckets.into_iter().map(bucket).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// A number that was written as text; NaN and infinities are numbers here.
+fn number(what: &str, text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| format!("{what} {:?}, which is not a number", excerpt(text)))
+}
+
 /// From seconds with a fraction to the millisecond they were written from.
-fn time(seconds: f64) -> Option<Timestamp> {
+fn time(seconds: f64) -> Result<Timestamp, String> {
     let milliseconds = (seconds * 1_000.0).round();
     // Far beyond what a timestamp can hold, and far below where the cast would saturate.
-    if !milliseconds.is_finite() || milliseconds.abs() > 1e15 {
-        return None;
-    }
-    Timestamp::from_millisecond(milliseconds as i64).ok()
+    let known = milliseconds.is_finite() && milliseconds.abs() <= 1e15;
+    let at = known.then(|| Timestamp::from_millisecond(milliseconds as i64).ok()).flatten();
+    at.ok_or_else(|| format!("the time {seconds}"))
 }

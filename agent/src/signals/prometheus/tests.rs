@@ -4,7 +4,7 @@ use super::super::measure;
 use super::super::testing::{Script, Server, answer, at, clock, nobody, window};
 use super::*;
 use rules::ids::SignalName;
-use rules::series::Observer;
+use rules::series::{NativeBucket, Observer};
 use rules::signal::{Measure, Observation, Reading, Signal};
 use std::time::Duration;
 
@@ -111,10 +111,10 @@ async fn malformed_answers_are_failures_in_words() {
         ("a vector", 200, typed("vector", "[]"), "type \"vector\""),
         ("a matrix that is none", 200, typed("matrix", "{}"), "unreadable"),
         (
-            "a native histogram",
+            "a native histogram for a proportion",
             200,
-            matrix(&format!(r#"{metric},"histograms":[[1,{{"count":"1"}}]]}}"#)),
-            "native histogram",
+            matrix(&native("", &[(45, r#"{"count":"1","sum":"1"}"#)]).replace("pod", "code")),
+            "only latency can be read from it",
         ),
         ("no values", 200, matrix(&format!("{metric}}}")), "no values"),
         ("no metric", 200, matrix(r#"{"values":[]}"#), "metric"),
@@ -169,6 +169,81 @@ async fn malformed_answers_are_failures_in_words() {
             other => panic!("{name}: {other:?}"),
         }
     }
+}
+
+/// One series of native histograms; `more` stands before them.
+fn native(more: &str, samples: &[(i64, &str)]) -> String {
+    let histograms: Vec<String> = samples
+        .iter()
+        .map(|(second, histogram)| format!("[{}.5,{histogram}]", 1_700_000_000 + second))
+        .collect();
+    format!(
+        r#"{{"metric":{{"__name__":"seconds","pod":"a"}},{more}"histograms":[{}]}}"#,
+        histograms.join(",")
+    )
+}
+
+#[tokio::test]
+async fn native_histograms_become_buckets() {
+    // As Prometheus 2.42 writes them: the zero bucket with both ends, nothing of empty buckets.
+    let first = r#"{"count":"3","sum":"0.3","buckets":[[3,"-1e-128","1e-128","1"],[0,"0.5","1","2"]]}"#;
+    let second = r#"{"count":"9","sum":"+Inf","buckets":[[3,"-1e-128","1e-128","1"],[0,"0.5","1","4"],[0,"2","4","3"],
+        [0,"1.7976931348623157e+308","+Inf","1"]]}"#;
+    let empty = r#"{"count":"0","sum":"0"}"#;
+    let body =
+        matrix(&native(r#""values":[[1700000001.5,"1"]],"#, &[(-30, empty), (15, first), (45, second)]));
+    let server = json(&body).await;
+    let series = source(server.url("")).read("seconds", window(-40, 60)).await.unwrap();
+    assert_eq!((series.len(), series[0].samples.len(), series[0].histograms.len()), (1, 1, 3));
+    assert_eq!((series[0].histograms[2].count, series[0].histograms[2].sum), (9.0, f64::INFINITY));
+    assert_eq!(series[0].histograms[2].buckets[2], NativeBucket { lower: 2.0, upper: 4.0, count: 3.0 });
+
+    let measure_latency = Measure::Latency { buckets: "seconds".into(), quantile: 0.95 };
+    let signal = Signal { measure: measure_latency, ..observer().signal().clone() };
+    let observer = Observer::new(&signal).unwrap();
+    let seen = measure(&source(server.url("")), &observer, window(5, 60), Span::from_seconds(30)).await;
+    let Some(Reading::Buckets { bounds, counts }) = seen.observation.reading() else { panic!("{seen:?}") };
+    let filled: Vec<(Option<f64>, f64)> = (0..)
+        .zip(counts)
+        .filter(|(_, count)| **count > 0.0)
+        .map(|(n, c)| (bounds.get(n).copied(), *c))
+        .collect();
+    assert_eq!(filled, [(Some(1.0 / 4096.0), 1.0), (Some(1.0), 4.0), (Some(4.0), 3.0), (None, 1.0)]);
+}
+
+#[tokio::test]
+async fn malformed_native_histograms_are_failures_in_words() {
+    let many = vec![r#"[0,"1","2","1"]"#; answer::MOST_BUCKETS + 1].join(",");
+    let with = |buckets: &str| format!(r#"{{"count":"1","sum":"1","buckets":[{buckets}]}}"#);
+    for (name, histogram, words) in [
+        ("no count", r#"{"sum":"1"}"#.to_owned(), "`count`"),
+        ("no sum", r#"{"count":"1"}"#.to_owned(), "`sum`"),
+        ("a number as count", r#"{"count":1,"sum":"1"}"#.to_owned(), "expected a string"),
+        (
+            "a word as count",
+            r#"{"count":"few","sum":"1"}"#.to_owned(),
+            "the count \"few\", which is not a number",
+        ),
+        ("a word as sum", r#"{"count":"1","sum":"few"}"#.to_owned(), "the sum \"few\""),
+        ("null", "null".to_owned(), "unreadable"),
+        ("buckets that are none", r#"{"count":"1","sum":"1","buckets":{}}"#.to_owned(), "unreadable"),
+        ("three in a bucket", with(r#"[0,"1","2"]"#), "unreadable"),
+        ("five in a bucket", with(r#"[0,"1","2","3","4"]"#), "unreadable"),
+        ("an unknown rule", with(r#"[4,"1","2","3"]"#), "boundary rule 4"),
+        ("a negative rule", with(r#"[-1,"1","2","3"]"#), "unreadable"),
+        ("a word as bound", with(r#"[0,"low","2","3"]"#), "the lower bound \"low\""),
+        ("an empty bound", with(r#"[0,"1","","3"]"#), "the upper bound"),
+        ("a word as bucket", with(r#"[0,"1","2","some"]"#), "the bucket's count \"some\""),
+        ("too many buckets", with(&many), "1001 buckets, at most 1000 are read"),
+    ] {
+        let observation =
+            measured(answer(200, "application/json", &matrix(&native("", &[(45, &histogram)])))).await;
+        let Observation::Failed { reason } = observation else { panic!("{name}: {observation:?}") };
+        assert!(reason.contains(words), "{name}: {reason:?} lacks {words:?}");
+    }
+    let late = matrix(r#"{"metric":{},"histograms":[[1e300,{"count":"1","sum":"1"}]]}"#);
+    let reason = measured(answer(200, "application/json", &late)).await.hole().unwrap();
+    assert!(reason.contains("has the time"), "{reason}");
 }
 
 #[tokio::test]
@@ -230,8 +305,8 @@ async fn limits_hold() {
 
 #[tokio::test]
 async fn a_long_range_is_read_in_pieces_without_a_seam() {
-    // Answers as Prometheus 2 does: both ends of the range are inside. A sample each minute, value = minute. Too much
-    // for pieces longer than 20 minutes.
+    // Answers as Prometheus 2 does: both ends of the range are inside. A sample each minute, value = minute, beside a
+    // native histogram. Too much for pieces longer than 20 minutes.
     let server = Server::start(|head| {
         let number = |after: &str, until: char| -> i64 {
             let rest = head.split(after).nth(1).unwrap();
@@ -243,9 +318,14 @@ async fn a_long_range_is_read_in_pieces_without_a_seam() {
             return answer(200, "text/plain", &"x".repeat(http::BODY_LIMIT + 1));
         }
         let minutes = minutes.filter(|minute| (to - length..=to).contains(&(minute * 60)));
+        let at = |minute: i64| 1_700_000_000 + minute * 60;
         let values: Vec<String> =
-            minutes.map(|minute| format!("[{},\"{minute}\"]", 1_700_000_000 + minute * 60)).collect();
-        let result = format!(r#"{{"metric":{{"__name__":"a"}},"values":[{}]}}"#, values.join(","));
+            minutes.clone().map(|minute| format!("[{},\"{minute}\"]", at(minute))).collect();
+        let histogram = |minute| format!(r#"[{},{{"count":"{minute}","sum":"0"}}]"#, at(minute));
+        let histograms: Vec<String> = minutes.map(histogram).collect();
+        let (values, histograms) = (values.join(","), histograms.join(","));
+        let result =
+            format!(r#"{{"metric":{{"__name__":"a"}},"values":[{values}],"histograms":[{histograms}]}}"#);
         answer(200, "application/json", &matrix(&result))
     })
     .await;
@@ -254,6 +334,8 @@ async fn a_long_range_is_read_in_pieces_without_a_seam() {
     let series = source.read("a", window(0, 90 * 60)).await.unwrap();
     let values: Vec<f64> = series[0].samples.iter().map(|sample| sample.value).collect();
     assert_eq!(values, (1..=90).map(f64::from).collect::<Vec<_>>());
+    let counts: Vec<f64> = series[0].histograms.iter().map(|sample| sample.count).collect();
+    assert_eq!(counts, values);
 }
 
 #[tokio::test]
