@@ -103,6 +103,7 @@
 //! ```
 
 pub mod action;
+pub mod attribution;
 pub mod decision;
 pub mod deployment;
 pub mod evidence;

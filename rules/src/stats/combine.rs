@@ -44,7 +44,8 @@ pub fn minimum(log_es: &[f64]) -> Result<f64, StatsError> {
     Ok(log_es.iter().copied().fold(f64::INFINITY, f64::min))
 }
 
-fn admit(log_es: &[f64]) -> Result<(), StatsError> {
+/// Refuses an empty list, NaN and `+inf`; `-inf`, an e-value of 0, is a value like any other.
+pub(super) fn admit(log_es: &[f64]) -> Result<(), StatsError> {
     if log_es.is_empty() {
         return Err(StatsError::Empty { quantity: "log e-values to combine" });
     }
