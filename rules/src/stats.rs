@@ -30,6 +30,7 @@ mod counter;
 mod dispersion;
 mod error;
 mod exact;
+pub mod gauge;
 mod kernel;
 pub mod numerics;
 mod proportion;
