@@ -34,6 +34,7 @@ mod error;
 mod exact;
 mod exponential;
 mod histogram;
+pub mod gauge;
 mod kernel;
 pub mod numerics;
 mod onset;
