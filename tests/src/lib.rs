@@ -8,19 +8,24 @@
 //! | --- | --- |
 //! | a Prometheus server | [`prometheus::PrometheusServer`] |
 //! | the deployed service | [`victim::Victim`], the program `victim` |
+//! | several pods of two versions of it | [`arms::Arms`] |
+//! | an Envoy that splits users among them | [`envoy::Envoy`] |
 //! | its users | [`load::Load`] aimed at a [`load::Target`] |
 //! | a witness of what an agent did | the program `effect`, read back with [`journal::read`] |
 //! | any other program | [`process::Process`] |
 //!
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
 
+pub mod arms;
 pub mod binaries;
 pub mod daemon;
+pub mod envoy;
 pub mod http;
 pub mod journal;
 pub mod load;
 pub mod ports;
 pub mod process;
 pub mod prometheus;
+pub mod tools;
 pub mod victim;
 pub mod wait;
