@@ -44,6 +44,7 @@ setup-build: ## what building needs
 
 setup-test: ## what the tests need
 	@deploy/setup/packages.sh test
+	@deploy/setup/tools.sh
 
 setup-check: ## what the checks need
 	@deploy/setup/packages.sh check
