@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use super::figures::Tally;
-use super::scenarios::Scenario;
+use super::scenarios::{Scenario, WINDOW_SECONDS};
 use super::{LOOK_SECONDS, WATCH_SECONDS, Who, judges};
 use crate::traffic::{Look, Simulator};
 use crate::{Dice, Judge};
@@ -84,11 +84,13 @@ fn watch<'a>(scenario: &Scenario, judges: impl Iterator<Item = (&'a Who, &'a mut
     };
     let mut seats: Vec<Seat> = judges.filter_map(seat).collect();
     let history = scenario.history;
-    let mut simulator = Simulator::new(&scenario.traffic, dice, -history.seconds);
+    let mut simulator = Simulator::new(&scenario.traffic, dice, -history.seconds());
     let mut look = Look::default();
-    for _ in 0..(history.seconds / history.block).round() as u32 {
-        simulator.advance(history.block, &mut look);
-        seats.iter_mut().for_each(|seat| seat.judge.before(&look));
+    for (blocks, seconds) in [(history.windows, WINDOW_SECONDS), (history.looks, LOOK_SECONDS)] {
+        for _ in 0..blocks {
+            simulator.advance(seconds, &mut look);
+            seats.iter_mut().for_each(|seat| seat.judge.before(&look));
+        }
     }
     for _ in 0..(WATCH_SECONDS / LOOK_SECONDS).round() as u32 {
         simulator.advance(LOOK_SECONDS, &mut look);

@@ -3,6 +3,7 @@
 //! Names are keys: the reference table, the command line's pattern and the seeds of the dice use them. Rates are
 //! requests a second in each arm, unless a split says otherwise.
 
+use super::LOOK_SECONDS;
 use crate::traffic::{BadHost, Bursts, Clumps, Scrapes, Tails, Traffic, Trend};
 
 /// One kind of release in one kind of world.
@@ -16,7 +17,7 @@ pub struct Scenario {
     pub world: World,
     /// What happens.
     pub traffic: Traffic,
-    /// What judges may learn before the deployment.
+    /// What judges may learn before the deployment: the last hour, if nothing else is said.
     pub history: History,
     /// Whether the canary is worse than the control. If not, every alarm of a peer is false.
     pub worse: bool,
@@ -37,13 +38,24 @@ pub enum World {
     Gauge,
 }
 
-/// Blocks before the deployment.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Blocks before the deployment, oldest first: windows of ten minutes, then looks of ten seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct History {
-    /// How much, seconds.
-    pub seconds: f64,
-    /// The length of a block, seconds; a divisor of `seconds`.
-    pub block: f64,
+    /// Windows of [`WINDOW_SECONDS`]: what a before/after baseline is made of.
+    pub windows: u32,
+    /// Looks of [`LOOK_SECONDS`]: what thresholds and an A/A split are made of.
+    pub looks: u32,
+}
+
+/// Seconds in a window of history.
+pub const WINDOW_SECONDS: f64 = 600.0;
+
+impl History {
+    /// All of it, seconds.
+    #[must_use]
+    pub fn seconds(self) -> f64 {
+        f64::from(self.windows) * WINDOW_SECONDS + f64::from(self.looks) * LOOK_SECONDS
+    }
 }
 
 /// One of Turnback's methods on a scenario, and what is true for it.
@@ -104,13 +116,12 @@ impl Method {
     }
 }
 
-/// A day in blocks of ten minutes: what a before/after baseline is made of.
-const DAY: History = History { seconds: 86_400.0, block: 600.0 };
-/// An hour of looks: what an A/A split is made of.
-const HOUR: History = History { seconds: 3_600.0, block: 10.0 };
+/// The last hour, look by look.
+const HOUR: History = History { windows: 0, looks: 360 };
+/// A day whose last hour is there look by look.
+const DAY: History = History { windows: 138, looks: 360 };
 /// A day of samples of a gauge.
-const DAY_OF_SAMPLES: History = History { seconds: 86_400.0, block: 10.0 };
-const NO_HISTORY: History = History { seconds: 0.0, block: 10.0 };
+const DAY_OF_SAMPLES: History = History { windows: 0, looks: 8_640 };
 
 /// Clusters of mean 5 whose size-biased mean is 8.4, none above 17: geometric, cut.
 const CLUSTERS: Clumps = Clumps::Clusters { ratio: 0.805, largest: 17 };
@@ -133,8 +144,7 @@ pub fn all() -> Vec<Scenario> {
 impl Scenario {
     fn of(name: String, world: World, traffic: Traffic, worse: bool, methods: &[Method]) -> Self {
         let claims = methods.iter().map(|method| Claim { method: *method, null: !worse }).collect();
-        let history = NO_HISTORY;
-        Self { name, nasty: None, world, traffic, history, worse, onset: 0.0, claims }
+        Self { name, nasty: None, world, traffic, history: HOUR, worse, onset: 0.0, claims }
     }
 
     fn hard(self, letter: char) -> Self {
@@ -167,7 +177,7 @@ fn nasty(all: &mut Vec<Scenario>) {
     ] {
         let mut traffic = Traffic::errors(10.0, 0.01, 0.01);
         traffic.errors.clumps = clumps;
-        all.push(calm(name, traffic, ratio).knowing(HOUR).hard('C'));
+        all.push(calm(name, traffic, ratio).hard('C'));
     }
     for rate in [100, 1_000] {
         let name = format!("D tolerated ratio 1.25, R={rate}");
@@ -267,7 +277,7 @@ fn overdispersed(all: &mut Vec<Scenario>) {
         let mut traffic = Traffic::errors(f64::from(rate), 0.01, canary);
         traffic.errors.clumps = CLUSTERS;
         let name = format!("clustered, R={rate}, 1->{} %", canary * 100.0);
-        all.push(Scenario::of(name, World::Errors, traffic, true, &[Method::Ratio]).knowing(HOUR));
+        all.push(Scenario::of(name, World::Errors, traffic, true, &[Method::Ratio]));
     }
     for (rate, canary) in [(10, 0.01), (100, 0.01), (100, 0.05)] {
         let traffic = Traffic { drift: 0.3, ..Traffic::errors(f64::from(rate), 0.01, canary) };
@@ -323,13 +333,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn names_are_keys_and_histories_are_whole_blocks() {
+    fn names_are_keys_and_every_hard_case_is_there() {
         let all = all();
         let names: BTreeSet<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
         assert_eq!(names.len(), all.len());
         for Scenario { name, history, claims, .. } in &all {
-            assert_eq!(history.seconds % history.block, 0.0, "{name}");
-            assert!(!claims.is_empty(), "{name}");
+            assert!(history.looks >= HOUR.looks && !claims.is_empty(), "{name}");
         }
         let letters: BTreeSet<char> = all.iter().filter_map(|scenario| scenario.nasty).collect();
         assert_eq!(letters, ('A'..='F').collect());
