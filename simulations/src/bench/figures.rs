@@ -49,8 +49,7 @@ impl Tally {
     /// endless.
     #[must_use]
     pub fn median(&self) -> Option<f64> {
-        let mut delays = self.delays.clone();
-        delays.sort_by(f64::total_cmp);
+        let delays = self.sorted();
         let at = |index: usize| delays.get(index).copied();
         let watches = self.watches as usize;
         if watches == 0 {
@@ -60,6 +59,25 @@ impl Tally {
             (Some(lower), Some(upper)) => Some(f64::midpoint(lower, upper)),
             _ => None,
         }
+    }
+
+    /// The median as one takes it from grouped data: an alarm at a look stands for any time since the look before, so
+    /// the median lies inside of the look at which half of the watches have alarmed, as far as it takes to reach the
+    /// half. `look_seconds` is the time between two looks. `None` as for [`Tally::median`].
+    #[must_use]
+    pub fn median_within_look(&self, look_seconds: f64) -> Option<f64> {
+        let delays = self.sorted();
+        let half = f64::from(self.watches) / 2.0;
+        let reached = *delays.get((half.ceil() as usize).checked_sub(1)?)?;
+        let before = delays.partition_point(|delay| *delay < reached) as f64;
+        let until = delays.partition_point(|delay| *delay <= reached) as f64;
+        Some(reached - look_seconds + look_seconds * (half - before) / (until - before))
+    }
+
+    fn sorted(&self) -> Vec<f64> {
+        let mut delays = self.delays.clone();
+        delays.sort_by(f64::total_cmp);
+        delays
     }
 }
 
@@ -77,6 +95,19 @@ mod tests {
         assert_eq!(tally(3, &[30.0, 10.0]).median(), Some(30.0));
         assert_eq!(tally(4, &[30.0, 10.0]).median(), None);
         assert_eq!(tally(0, &[]).median(), None);
+    }
+
+    #[test]
+    fn the_median_lies_inside_of_a_look() {
+        // Half of the watches at the first look: the whole look it took. A little fewer: a little of the second one.
+        assert_eq!(tally(4, &[10.0, 10.0, 20.0, 20.0]).median_within_look(10.0), Some(10.0));
+        assert_eq!(
+            tally(5, &[10.0, 10.0, 20.0, 20.0, 20.0]).median_within_look(10.0),
+            Some(10.0 + 10.0 / 6.0)
+        );
+        assert_eq!(tally(4, &[10.0; 4]).median_within_look(10.0), Some(5.0));
+        assert_eq!(tally(4, &[10.0]).median_within_look(10.0), None);
+        assert_eq!(tally(0, &[]).median_within_look(10.0), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// A run of the bench.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Watches of each of the hard cases in which nothing is wrong; other scenarios get a tenth.
+    /// Watches of each of the hard cases in which nothing is wrong; other scenarios get a fifth.
     pub watches: u32,
     /// Watches of the peers, at most.
     pub peer_watches: u32,
@@ -59,7 +59,7 @@ impl Options {
     /// Watches of a scenario.
     #[must_use]
     pub fn watches_of(&self, hard: bool) -> u32 {
-        if hard { self.watches } else { (self.watches / 10).max(FEWEST).min(self.watches) }
+        if hard { self.watches } else { (self.watches / 5).max(FEWEST).min(self.watches) }
     }
 }
 
@@ -81,9 +81,9 @@ mod tests {
     #[test]
     fn options_are_read_and_bad_ones_named() {
         let options =
-            parse("--watches 200 --peer-watches 50 --scenario latency --seed 7 --json x.json").unwrap();
-        assert_eq!((options.watches, options.peer_watches, options.seed), (200, 50, 7));
-        assert_eq!((options.watches_of(true), options.watches_of(false)), (200, 100));
+            parse("--watches 300 --peer-watches 50 --scenario latency --seed 7 --json x.json").unwrap();
+        assert_eq!((options.watches, options.peer_watches, options.seed), (300, 50, 7));
+        assert_eq!((options.watches_of(true), options.watches_of(false)), (300, 100));
         assert_eq!(parse(""), Ok(Options::default()));
         for (bad, named) in [
             ("--watches 0", "--watches 0"),

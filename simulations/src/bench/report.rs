@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::ALPHA;
 use super::check::Check;
 use super::expected::{Reference, reference};
 use super::options::Options;
 use super::run::Outcome;
 use super::scenarios::Scenario;
+use super::{ALPHA, LOOK_SECONDS};
 
 /// Everything a run found out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,6 +47,8 @@ pub struct Row {
     pub share_at_most: f64,
     /// The median delay, seconds; absent if fewer than half of the watches alarmed.
     pub median_seconds: Option<f64>,
+    /// The median within its look, seconds: what is compared with the reference.
+    pub median_within_look_seconds: Option<f64>,
     /// The reference's share of alarms.
     pub reference_share: Option<f64>,
     /// The reference's median delay, seconds.
@@ -82,6 +84,7 @@ pub fn rows(scenario: &Scenario, outcomes: &[Outcome]) -> Vec<Row> {
             share: tally.share(),
             share_at_most: tally.upper_bound(),
             median_seconds: tally.median(),
+            median_within_look_seconds: tally.median_within_look(LOOK_SECONDS),
             reference_share: known.map(|known| known.share),
             reference_seconds: known.and_then(|known| known.delay),
         }

@@ -7,15 +7,15 @@ use std::sync::LazyLock;
 pub enum Resolution {
     /// The default buckets of Prometheus client libraries.
     Classic,
-    /// Buckets that grow by 2^(1/32), 2.2 %, as a native histogram of schema 5 has them, from 1 ms to 16 s.
+    /// Buckets that grow by 2^(1/64), 1.1 %, as a native histogram of schema 6 has them, from 1 ms to 16 s.
     Native,
 }
 
 /// The default buckets of Prometheus client libraries, upper bounds in seconds.
 const CLASSIC: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Fine buckets in one doubling.
-const PER_OCTAVE: i32 = 32;
+/// Fine buckets in one doubling: fine enough that "10 % longer" is nine buckets and not 2 % more than that.
+const PER_OCTAVE: i32 = 64;
 
 /// 2^-10 s is 1 ms, 2^4 s is 16 s.
 const OCTAVES: std::ops::RangeInclusive<i32> = -10..=4;
@@ -76,7 +76,7 @@ mod tests {
         counts[at] = 10;
         assert_eq!(quantile(1.0, &counts), Some(0.25));
         let middle = quantile(0.5, &counts).unwrap();
-        assert!((middle - 0.25 * 2_f64.powf(-1.0 / 64.0)).abs() < 1e-12, "{middle}");
+        assert!((middle - 0.25 * 2_f64.powf(-1.0 / 128.0)).abs() < 1e-12, "{middle}");
         // Beyond the last bound the last bound is all that is known.
         let longer = counts.len() - 1;
         counts[longer] = 90;
