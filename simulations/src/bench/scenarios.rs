@@ -84,8 +84,6 @@ pub enum Method {
     SlowClassic,
     /// The same with native buckets.
     SlowNative,
-    /// The same with native buckets and a margin of 10 % on the duration.
-    SlowMargin,
     /// "p95 more than twice the control's".
     P95Twice,
     /// "p95 more than 1.5 times the control's".
@@ -108,7 +106,6 @@ impl Method {
             Self::Absolute(_) => "Turnback, above a level",
             Self::SlowClassic => "Turnback, slow, classic",
             Self::SlowNative => "Turnback, slow, native",
-            Self::SlowMargin => "Turnback, slow by 10 %",
             Self::P95Twice => "Turnback, p95 x2",
             Self::P95Half => "Turnback, p95 x1.5",
             Self::Gauge => "Turnback, gauge",
@@ -298,7 +295,7 @@ fn latency(all: &mut Vec<Scenario>) {
             let worse = factor > 1.0;
             let name =
                 if worse { format!("latency, R={rate}, x{factor}") } else { format!("latency, R={rate}") };
-            let methods = [Method::SlowClassic, Method::SlowNative, Method::SlowMargin];
+            let methods = [Method::SlowClassic, Method::SlowNative];
             let mut scenario = Scenario::of(name, World::Latency, traffic, worse, &methods);
             scenario.claims.push(Claim { method: Method::P95Twice, null: factor <= 2.0 });
             scenario.claims.push(Claim { method: Method::P95Half, null: factor <= 1.5 });
