@@ -1,6 +1,7 @@
 //! All integration tests in one binary: each further binary would cost a link of ten seconds.
 
 mod arms;
+mod canary;
 mod crash;
 mod hostile;
 mod native;

@@ -71,7 +71,7 @@ impl Pod {
     fn series(&self, name: &str) -> Series {
         let labels = [("__name__", METRIC), ("pod", name)];
         let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        Series { labels: BTreeMap::from(labels), histograms: self.shown.clone() }
+        Series { labels: BTreeMap::from(labels), histograms: self.shown.clone(), ..Series::default() }
     }
     /// How many requests of a window took longer than `edge`.
     fn slower(&self, window: Window, edge: f64) -> usize {

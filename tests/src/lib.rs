@@ -7,7 +7,7 @@
 //! | to have | use |
 //! | --- | --- |
 //! | a Prometheus server | [`prometheus::PrometheusServer`] |
-//! | native histograms in it | [`remote_write::send`] |
+//! | a past or native histograms in it | [`remote_write::send`] |
 //! | the deployed service | [`victim::Victim`], the program `victim` |
 //! | several pods of two versions of it | [`arms::Arms`] |
 //! | an Envoy that splits users among them | [`envoy::Envoy`] |

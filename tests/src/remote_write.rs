@@ -1,4 +1,4 @@
-//! Native histograms for a Prometheus server, by remote write 1.0.
+//! Samples and native histograms for a Prometheus server, by remote write 1.0.
 //!
 //! A server gets native histograms only from a scrape in protobuf or from a remote write. The latter is one message,
 //! written here by hand: half a dozen fields are less than a protobuf compiler and what it depends on. The message must
@@ -29,11 +29,13 @@ pub struct Histogram {
 }
 
 /// A series and what it was at some times, ascending.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Series {
     /// Its labels, `__name__` among them.
     pub labels: BTreeMap<String, String>,
-    /// Its samples.
+    /// Its samples, if it is one of numbers.
+    pub samples: Vec<(Timestamp, f64)>,
+    /// Its samples, if it is one of histograms.
     pub histograms: Vec<(Timestamp, Histogram)>,
 }
 
@@ -69,6 +71,12 @@ impl Series {
             label.bytes(2, value.as_bytes());
             series.message(1, label);
         }
+        for (at, value) in &self.samples {
+            let mut sample = Message::default();
+            sample.float(1, *value);
+            sample.number(2, milliseconds(*at));
+            series.message(2, sample);
+        }
         for (at, histogram) in &self.histograms {
             series.message(4, histogram.encode(*at));
         }
@@ -103,7 +111,7 @@ impl Histogram {
             }
             histogram.message(field + 1, deltas);
         }
-        histogram.number(15, u64::try_from(at.as_millisecond()).unwrap_or_default());
+        histogram.number(15, milliseconds(at));
         histogram
     }
 }
@@ -136,6 +144,11 @@ impl Message {
     fn message(&mut self, field: u64, message: Message) {
         self.bytes(field, &message.0);
     }
+}
+
+/// A time as Prometheus counts it. Nothing here is older than 1970.
+fn milliseconds(at: Timestamp) -> u64 {
+    u64::try_from(at.as_millisecond()).unwrap_or_default()
 }
 
 /// Signed numbers as protobuf writes them: small ones stay short, whatever their sign.
