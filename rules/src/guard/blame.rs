@@ -59,7 +59,7 @@ fn suspects(view: &View<'_>, onset: &[(f64, f64)]) -> Option<Blame> {
     for other in others {
         let after = Span::between(view.deployment.at, other.at).seconds();
         let before = Span::between(other.at, view.deployment.at).seconds();
-        let relation = match view.rules.depends_on.iter().any(|name| *name == other.service) {
+        let relation = match view.rules.depends_on.contains(&other.service) {
             true => Relation::Reaches(1),
             false => Relation::Unrelated,
         };
