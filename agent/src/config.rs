@@ -162,6 +162,7 @@ impl Config {
             statistics: found.statistics.clone(),
             patience: found.patience.clone(),
             compare: found.compare.clone(),
+            depends_on: found.depends_on.clone(),
         }
     }
 

@@ -215,7 +215,25 @@ pub struct Situation {
     pub found_bad: Vec<(Version, String)>,
     /// Sources of this service's signals that have not answered since the agent started.
     pub silent_sources: Vec<String>,
+    /// Other services that were deployed in the same environment lately, the latest first.
+    pub deployed_lately: Vec<OtherDeployment>,
 }
+
+/// A deployment of another service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherDeployment {
+    /// Which service.
+    pub service: ServiceName,
+    /// When.
+    pub at: Timestamp,
+    /// How many of its releases were turned back here and have not been well since.
+    pub turned_back: u32,
+}
+
+/// Deployments of others this long ago may still be the cause of what is seen now.
+const LATELY: Span = Span::from_minutes(60);
+/// Other deployments that are told of; more at once are a wave, and blame is shared anyway.
+const MOST_OTHERS: usize = 20;
 
 /// Proofs and turned-back versions kept per service: enough for a person to choose from.
 const MOST_REMEMBERED: usize = 20;
@@ -343,7 +361,29 @@ impl Fleet {
             turned_back,
             found_bad,
             silent_sources: Vec::new(),
+            deployed_lately: self.deployed_lately(&name, environment, now),
         }
+    }
+
+    fn deployed_lately(
+        &self,
+        own: &str,
+        environment: &EnvironmentName,
+        now: Timestamp,
+    ) -> Vec<OtherDeployment> {
+        let other = |(name, state): (&String, &ServiceState)| {
+            let (deployment, _) = state.current.as_ref()?;
+            let lately = Span::between(deployment.at, now) < LATELY;
+            (name != own && deployment.environment == *environment && lately).then(|| OtherDeployment {
+                service: deployment.service.clone(),
+                at: deployment.at,
+                turned_back: u32::try_from(state.turned_back.len()).unwrap_or(u32::MAX),
+            })
+        };
+        let mut others: Vec<OtherDeployment> = self.services.iter().filter_map(other).collect();
+        others.sort_by_key(|other| std::cmp::Reverse(other.at));
+        others.truncate(MOST_OTHERS);
+        others
     }
 
     fn frozen(&self, service: &ServiceName, now: Timestamp) -> Option<String> {

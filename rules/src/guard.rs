@@ -3,6 +3,8 @@
 //! They are evaluated twice: here, when it is decided, and again by the executor directly before each effect
 //! ([`before_effect`]), because a check made once is a check of the past.
 
+mod blame;
+
 use crate::action::Reversibility;
 use crate::decision::AutonomyLevel;
 use crate::deployment::Deployment;
@@ -45,6 +47,10 @@ pub enum HoldReason {
     SourceNotHeard,
     /// It was bad before the deployment.
     BadBefore,
+    /// It began before the deployment.
+    BeganBefore,
+    /// Another deployment at the same time may be the cause.
+    SharedBlame,
     /// There is no baseline to compare with.
     NoBaseline,
     /// The verdict rests on gauges alone.
@@ -250,6 +256,7 @@ fn evidence_holds(view: &View<'_>, found: &mut Vec<Hold>) {
     for finding in &decisive {
         finding_holds(view, finding, found);
     }
+    blame::holds(view, &decisive, found);
     let gauge = |finding: &&Finding| {
         let signal = view.evidence.signals.get(&finding.signal);
         signal.is_some_and(|evidence| matches!(evidence.signal.measure, Measure::Gauge { .. }))
@@ -284,6 +291,13 @@ fn finding_holds(view: &View<'_>, finding: &Finding, found: &mut Vec<Hold>) {
         let words = format!("the newest sample of {name} is older than {oldest}");
         push(found, HoldReason::StaleEvidence, Weight::Blocks, words);
     }
+    if let Some(began) = evidence.beginning().filter(|began| began.before >= MOSTLY) {
+        let words = format!(
+            "{name} began to be bad about {:.0} s before the deployment, so something else is the likely cause",
+            -began.seconds
+        );
+        push(found, HoldReason::BeganBefore, APPROVE, words);
+    }
     match (evidence.baseline.known(), finding.threshold) {
         // A control beside the release says more than its past.
         _ if evidence.compares() => {}
@@ -302,6 +316,9 @@ fn finding_holds(view: &View<'_>, finding: &Finding, found: &mut Vec<Hold>) {
         (Some(_), _) => {}
     }
 }
+
+/// More likely than not.
+const MOSTLY: f64 = 0.5;
 
 /// How old the newest sample may be when something is done about it: a stale sample and the looks until it is noticed.
 pub fn freshness_limit(rules: &RuleSet) -> Span {

@@ -41,6 +41,9 @@ pub struct RuleSet {
     /// How canary and control are told apart, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<Compare>,
+    /// Services that this one calls: their deployments may be the cause of what it suffers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<ServiceName>,
 }
 
 /// How a deployment is watched.
@@ -273,6 +276,7 @@ impl RuleSet {
             statistics: Statistics::default(),
             patience: BTreeMap::new(),
             compare: None,
+            depends_on: Vec::new(),
         }
     }
 

@@ -47,18 +47,23 @@ fn ring_of(looks: &[Look]) -> BlockRing {
 }
 
 fn prior() -> OnsetPrior {
-    OnsetPrior { horizon_seconds: WATCH, anchor_weight: 0.5 }
+    OnsetPrior { horizon_seconds: WATCH, anchor_weight: test().parameters().anchor_weight }
 }
 
-/// The posterior under the test "more than 5 % of the requests are bad".
+/// "More than 5 % of the requests are bad."
+fn test() -> ProportionTest {
+    ProportionTest::new(0.05, WATCH, Direction::Worse).unwrap()
+}
+
+/// The posterior under that test.
 fn posterior(ring: &BlockRing) -> Option<Onset> {
-    let test = ProportionTest::new(0.05, WATCH, Direction::Worse).unwrap();
+    let test = test();
     let llr = |block: &RingBlock| -> Result<Option<Vec<f64>>, StatsError> {
         let Counts { bad, total } = block.canary();
         let informed = total > 0.0;
         Ok(informed.then_some(test.block_evidence(bad, total)?.as_slice().to_vec()))
     };
-    onset(ring, prior(), 24, llr).unwrap()
+    onset(ring, prior(), test.alternatives(), llr).unwrap()
 }
 
 fn kernel(looks: &[Look]) -> f64 {
@@ -219,7 +224,7 @@ proptest! {
         let ring = ring_of(&looks);
         if let Some(found) = posterior(&ring) {
             let spent = (ring.seconds() / WATCH).min(1.0);
-            let not_yet = 0.5 * (1.0 - spent);
+            let not_yet = (1.0 - prior().anchor_weight) * (1.0 - spent);
             let expected = not_yet * (-kernel(&looks)).exp();
             prop_assert!((1.0 - found.probability - expected).abs() < 1e-6, "{} {}", found.probability, expected);
         }

@@ -83,8 +83,12 @@ fn slow_requests_are_ratios_at_fixed_edges() {
         .map(|tau| bounds.iter().position(|bound| *bound == tau).unwrap())
         .collect();
     let (rho0, horizon) = (file["rho0"].as_f64().unwrap(), file["horizon"].as_f64().unwrap());
-    let mut tests: Vec<RatioTest> =
-        edges.iter().map(|_| RatioTest::new(rho0, horizon, Direction::Worse).unwrap()).collect();
+    let grid = RatioParameters {
+        per_octave: 4,
+        anchor_weight: 0.5,
+        ..RatioParameters::standard(rho0, horizon, Direction::Worse)
+    };
+    let mut tests: Vec<RatioTest> = edges.iter().map(|_| RatioTest::with_parameters(grid).unwrap()).collect();
     for (step, expected) in list(&file["steps"]).iter().zip(numbers(&file["log_e"])) {
         let (canary, control) = (numbers(&step[0]), numbers(&step[1]));
         let slow = |counts: &[f64], edge: usize| counts[edge + 1..].iter().sum::<f64>();

@@ -4,12 +4,15 @@
 
 #[path = "road/acting.rs"]
 mod acting;
+#[path = "road/blame.rs"]
+mod blame;
 #[path = "road/laws.rs"]
 mod laws;
 #[path = "road/words.rs"]
 mod words;
 mod world;
 
+use jiff::Timestamp;
 use rules::action::{EffectClass, FailureKind, StepOutcome, Undo};
 use rules::decision::{AutonomyLevel, Decision};
 use rules::deployment::ReportState;
@@ -26,14 +29,12 @@ use world::{
 };
 
 use AutonomyLevel::{Approve, Auto, Observe, Recommend};
-use jiff::Timestamp;
 
 fn bad_release(level: AutonomyLevel) -> World {
     World::new(impatient(level), Load { errors: 0.01, ..WELL }, BAD, 20.0, 1)
 }
 
 const AN_HOUR: i64 = 3_700;
-
 #[test]
 fn each_autonomy_level_does_what_its_name_says() {
     let table = [

@@ -247,7 +247,7 @@ fn constructors_refuse_what_the_formula_is_not_defined_on() {
     }
     let standard = ProportionParameters::standard(0.1, WATCH, Direction::Worse);
     for broken in [
-        ProportionParameters { octaves: 7, ..standard },
+        ProportionParameters { octaves: 7, per_octave: 4, ..standard },
         ProportionParameters { octaves: 0, ..standard },
         ProportionParameters { per_octave: 0, ..standard },
         ProportionParameters { anchor_weight: 1.5, ..standard },

@@ -226,6 +226,9 @@ pub struct Service {
     pub statistics: Statistics,
     /// Patience for mitigations by name; what is left out is as in `defaults`.
     pub patience: BTreeMap<String, Span>,
+    /// Services that this one calls: their deployments may be the cause of what it suffers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<ServiceName>,
     /// How canary and control are told apart, if they run side by side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compare: Option<Compare>,
