@@ -12,6 +12,7 @@ mod finding;
 mod gauge;
 mod jackknife;
 mod onset;
+mod pairs;
 mod running;
 mod signal;
 mod worse;

@@ -85,4 +85,5 @@ pub use histogram::{Histogram, OpenInterval, RatioEdges, quantile_ratio_interval
 pub use kernel::{ChangeMixture, MOST_ALTERNATIVES};
 pub use onset::{BlockRing, Onset, OnsetPrior, RING_BLOCKS, RingBlock, StartShare, onset};
 pub use proportion::{BlockEvidence, Direction, ProportionParameters, ProportionTest};
+pub(crate) use ratio::PATIENCE_SECONDS;
 pub use ratio::{RatioInterval, RatioParameters, RatioSequence, RatioTest, TwoArms};

@@ -3,6 +3,7 @@
 
 use super::cut::{Cut, Window};
 use super::finding::Finding;
+use super::pairs::Pairs;
 use super::running::Running;
 use super::{SignalBaseline, Terms};
 use crate::matrix::{Bound, Truth};
@@ -33,7 +34,8 @@ enum State {
 struct Live {
     question: Question,
     test: Running,
-    sequence: Option<RatioSequence>,
+    /// With a control: what is known of the ratio, and what waits for requests of the other arm.
+    sequence: Option<(RatioSequence, Pairs)>,
 }
 
 /// A bound in terms of trials.
@@ -100,7 +102,9 @@ impl BoundTest {
     pub(super) fn numbers(&self) -> usize {
         match &self.state {
             State::Running(live) => {
-                live.test.numbers() + live.sequence.as_ref().map_or(0, RatioSequence::numbers) + 4
+                let sequence =
+                    live.sequence.as_ref().map_or(0, |(sequence, _)| sequence.numbers() + Pairs::numbers());
+                live.test.numbers() + sequence + 4
             }
             State::Unbuilt | State::Impossible(_) => 0,
         }
@@ -125,8 +129,12 @@ impl BoundTest {
         let arms = if kind == Kind::Traffic && !has_control { TwoArms::default() } else { kind.of(arms) };
         if live.test.update(&arms, has_control, window.seconds).is_ok() {
             self.seen = self.seen.plus(&arms);
-            if let Some(sequence) = live.sequence.as_mut().filter(|_| has_control) {
-                let _unchanged_on_error = sequence.update(&arms);
+            if let Some((sequence, pairs)) = &mut live.sequence {
+                // Requests of the canary do not wait for a control that cannot be seen.
+                let arms = if has_control { arms } else { TwoArms::default() };
+                if let Some((block, _)) = pairs.take(&arms, window.seconds) {
+                    let _unchanged_on_error = sequence.update(&block);
+                }
             }
         }
     }
@@ -156,7 +164,8 @@ impl BoundTest {
         finding.before = before.filter(|before| before.cut == question.own).map(|before| before.share.mean);
         finding.log_e = Some(live.test.log_e());
         let rejected = live.test.max_log_e() >= -alpha.ln();
-        finding.read(&live.test, &self.seen, live.sequence.as_ref(), rejected, alpha);
+        let sequence = live.sequence.as_ref().map(|(sequence, _)| sequence);
+        finding.read(&live.test, &self.seen, sequence, rejected, alpha);
         if finding.truth == Truth::Unknown && finding.missing.is_none() {
             finding.missing = Some(self.still_needed(question, alpha));
         }
@@ -202,6 +211,7 @@ fn build(
         return State::Impossible(format!("a bound of {} cannot be tested", question.level));
     };
     let sequence = (question.kind == Kind::Ratio).then(|| RatioSequence::new(cluster).ok()).flatten();
+    let sequence = sequence.map(|sequence| (sequence, Pairs::default()));
     State::Running(Box::new(Live { question, test, sequence }))
 }
 

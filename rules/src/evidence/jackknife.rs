@@ -33,7 +33,8 @@ struct Own {
 impl Jackknife {
     /// Takes one window in. `full` is the test with everything, *before* it took the window: a slot that is opened now
     /// begins where the full test stands, since nothing of what it leaves out has been counted yet. Nothing is learned
-    /// from a window whose instances are not told apart.
+    /// from a window in which the release had requests and its instances are not told apart; requests of the control
+    /// alone are the same for all.
     pub fn take(
         &mut self,
         full: &Running,
@@ -53,7 +54,8 @@ impl Jackknife {
             }
         }
         for (test, (bad, total)) in self.without.iter_mut().zip(left_out) {
-            let rest = if instances.is_empty() { TwoArms::default() } else { without(arms, bad, total) };
+            let untold = instances.is_empty() && arms.canary_total > 0.0;
+            let rest = if untold { TwoArms::default() } else { without(arms, bad, total) };
             // Numbers that the door has refused already; the test keeps its state either way.
             let _unchanged_on_error = test.update(&rest, has_control, seconds);
         }

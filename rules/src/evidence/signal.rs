@@ -350,16 +350,17 @@ impl SignalEvidence {
         average(&evidence, &weights).ok().map(|log_e| (log_e, -beta.ln()))
     }
 
-    /// Whether the past was itself beyond a fixed bound of the matrix: what ran then is no proof of anything.
-    pub fn was_beyond_a_bound(&self) -> bool {
+    /// Whether the past was itself beyond this bound. Of bounds that compare it with something it was not: it is what is
+    /// compared with.
+    pub fn was_beyond(&self, bound: Bound) -> bool {
         let Some(before) = self.baseline.known().filter(|before| before.cut == Cut::Direct) else {
             return false;
         };
-        self.bounds().any(|bound| match (&self.signal.measure, bound) {
+        match (&self.signal.measure, bound) {
             (Measure::Proportion { .. }, Bound::Above(share)) => before.share.mean > share.value,
             (Measure::Availability { .. }, Bound::Below(share)) => before.share.mean > 1.0 - share.value,
             _ => false,
-        })
+        }
     }
 
     /// Evidence for "worse than the reference", without the worst instance where there are several, in natural-log units.

@@ -4,6 +4,7 @@
 use super::cut::{Cut, Window};
 use super::jackknife::Jackknife;
 use super::onset::{Beginning, Memory};
+use super::pairs::Pairs;
 use super::running::Running;
 use crate::signal::Reading;
 use crate::stats::{RatioSequence, TwoArms, average};
@@ -19,6 +20,8 @@ pub(super) struct Worse {
     jackknife: Jackknife,
     /// What is known of the ratio, for people; only with a control.
     sequence: Option<RatioSequence>,
+    /// What waits for requests of the other arm; only with a control.
+    pairs: Pairs,
     /// What was counted at the first cut.
     seen: TwoArms,
     /// When it began.
@@ -36,8 +39,9 @@ impl Worse {
             Running::Ratio(test) => RatioSequence::new(test.parameters().cluster).ok(),
             Running::Share(_) => None,
         };
-        let (jackknife, seen, memory) = (Jackknife::default(), TwoArms::default(), Memory::new());
-        Some(Self { tests, jackknife, sequence, seen, memory, peak_of_all: 0.0, peak: 0.0 })
+        let (jackknife, pairs, seen, memory) =
+            (Jackknife::default(), Pairs::default(), TwoArms::default(), Memory::new());
+        Some(Self { tests, jackknife, sequence, pairs, seen, memory, peak_of_all: 0.0, peak: 0.0 })
     }
 
     /// Takes in what was seen in the last minutes before the deployment, to date an onset that lies there. Only where the
@@ -59,21 +63,37 @@ impl Worse {
             let instances: BTreeMap<String, (f64, f64)> = window.instances.iter().filter_map(own).collect();
             self.jackknife.take(first, &arms, &instances, has_control, window.seconds);
             self.seen = self.seen.plus(&arms);
-            if let Some(sequence) = self.sequence.as_mut().filter(|_| has_control) {
-                let _unchanged_on_error = sequence.update(&arms);
-            }
         }
         for (cut, test) in &mut self.tests {
             // A window in another layout of buckets cannot be cut so: a hole.
             let arms = window.trials(*cut, *cut).unwrap_or_default();
             let _unchanged_on_error = test.update(&arms, has_control, window.seconds);
         }
-        let arms = window.trials(self.cut(), self.cut()).unwrap_or_default();
-        self.memory.take(&arms, window.seconds);
+        self.remember(window);
         self.peak_of_all = self.peak_of_all.max(self.log_e_of_all());
         self.peak = self.peak.max(self.log_e());
         if self.rejects(alpha) {
             self.memory.date(&self.tests[0].1, grace);
+        }
+    }
+
+    /// For the interval and for the beginning: block by block, as the test at the signal's own cut takes it.
+    fn remember(&mut self, window: &Window<'_>) {
+        let arms = window.trials(self.cut(), self.cut()).unwrap_or_default();
+        let block = match (&mut self.sequence, window.control) {
+            (None, _) => Some((arms, window.seconds)),
+            // Requests of the canary do not wait for a control that cannot be seen.
+            (Some(_), None) => self.pairs.take(&TwoArms::default(), window.seconds),
+            (Some(sequence), Some(_)) => {
+                let block = self.pairs.take(&arms, window.seconds);
+                if let Some((arms, _)) = &block {
+                    let _unchanged_on_error = sequence.update(arms);
+                }
+                block
+            }
+        };
+        if let Some((arms, seconds)) = block {
+            self.memory.take(&arms, seconds);
         }
     }
 
@@ -136,10 +156,8 @@ impl Worse {
     /// How many numbers make up the running state: of the comparison, and of leaving instances out.
     pub fn numbers(&self) -> (usize, usize) {
         let tests: usize = self.tests.iter().map(|(_, test)| test.numbers()).sum();
+        let sequence = self.sequence.as_ref().map_or(0, |sequence| sequence.numbers() + Pairs::numbers());
         // what was seen, and the two peaks
-        (
-            tests + self.memory.numbers() + self.sequence.as_ref().map_or(0, RatioSequence::numbers) + 6,
-            self.jackknife.numbers(),
-        )
+        (tests + self.memory.numbers() + sequence + 6, self.jackknife.numbers())
     }
 }

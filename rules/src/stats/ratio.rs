@@ -28,7 +28,7 @@ use super::proportion::Direction;
 
 /// How long a block waits for traffic on the other arm in production, seconds: evidence must not wait for the end of the
 /// watch, and requests of another time are no control.
-const PATIENCE_SECONDS: f64 = 60.0;
+pub(crate) const PATIENCE_SECONDS: f64 = 60.0;
 
 /// What both arms did in one block. Requests may be sums of scores; each arm's bad ones are at most its total.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

@@ -1,8 +1,11 @@
 //! The release to return to, and why it is believed to be good.
 
 use super::Watch;
+use crate::evidence::SignalEvidence;
 use crate::fleet::{KnownGood, Situation};
 use crate::ids::Version;
+use crate::matrix::{Leaf, SignalCondition, Truth};
+use crate::signal::Role;
 use crate::units::Span;
 
 impl Watch {
@@ -63,17 +66,25 @@ impl Watch {
     /// What ran before the deployment served the baseline: that is a proof of its own, as far as it was well then and
     /// ran all that time.
     fn proof_by_baseline(&self, release: &crate::deployment::Release) -> Option<KnownGood> {
-        let critical: Vec<_> = self
-            .evidence
-            .signals
-            .values()
-            .filter(|evidence| evidence.signal.role == crate::signal::Role::Critical)
-            .filter(|evidence| evidence.baseline.known().is_some())
-            .collect();
-        if critical.iter().any(|evidence| evidence.was_beyond_a_bound()) {
+        let critical = |evidence: &&SignalEvidence| evidence.signal.role == Role::Critical;
+        // The past under the rows of the matrix: what ran then and was bad is no proof of anything. A row that asks for
+        // "worse" as well did not hold then.
+        let mut was_beyond = |leaf: Leaf<'_>| match leaf {
+            Leaf::Signal(SignalCondition { name, is }) => {
+                let evidence = self.evidence.signals.get(name).filter(critical);
+                if evidence.is_some_and(|evidence| evidence.was_beyond(*is)) {
+                    Truth::Holds
+                } else {
+                    Truth::Fails
+                }
+            }
+            Leaf::Reported(_) => Truth::Fails,
+        };
+        if self.rules.matrix.rows.iter().any(|row| row.when.evaluate(&mut was_beyond) == Truth::Holds) {
             return None;
         }
-        let known: Vec<_> = critical.iter().filter_map(|evidence| evidence.baseline.known()).collect();
+        let known: Vec<_> =
+            self.evidence.signals.values().filter(critical).filter_map(SignalEvidence::before).collect();
         let measured = known.iter().map(|before| before.span).min()?;
         let ran = self.previous_since.map_or(measured, |since| Span::between(since, self.deployment.at));
         let span = measured.min(ran);

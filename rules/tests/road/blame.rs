@@ -75,3 +75,23 @@ fn a_dependency_that_was_deployed_at_the_same_time_asks_for_a_person() {
     let (begun, reasons) = turned_back_alone(false);
     assert_eq!(begun, 1, "{reasons:?}");
 }
+
+/// The matrix for canaries asks for "worse, and above a floor": a release that was above the floor, and not worse than
+/// itself, was not bad. A release that was beyond a bound that stands alone was.
+#[test]
+fn a_floor_beneath_a_comparison_does_not_spoil_the_proof_of_what_ran_before() {
+    for (before, held) in [(0.005, false), (0.15, true)] {
+        let mut rules = impatient(Auto);
+        rules.matrix = rules::ruleset::shipped_matrix("canary").unwrap();
+        let mut world =
+            World::new(rules, Load { errors: before, ..WELL }, Load { errors: 0.6, ..WELL }, 20.0, 1);
+        world.run_to(600);
+        let unproven = |hold: &rules::guard::Hold| hold.reason == HoldReason::UnprovenTarget;
+        let holds = world.watch.decision.as_ref().map_or(&[][..], |decided| &decided.holds);
+        assert_eq!(
+            (holds.iter().any(unproven), world.begun.len()),
+            (held, usize::from(!held)),
+            "{before}: {holds:?}"
+        );
+    }
+}
