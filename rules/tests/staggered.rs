@@ -104,3 +104,30 @@ fn one_bad_pod_is_named_and_a_good_canary_left_alone_whatever_is_scraped_togethe
         assert!(ratio.interval.lower > 0.3 && ratio.interval.upper.unwrap() < 3.0, "look {look}: {ratio:?}");
     }
 }
+
+/// The first minutes of a latency are not counted; they are minutes all the same.
+#[test]
+fn a_beginning_is_dated_from_the_deployment_and_not_from_the_end_of_the_warm_up() {
+    let name = SignalName::new("latency").unwrap();
+    let mut rules = rules();
+    let measure = Measure::Latency { buckets: "seconds_bucket".into(), quantile: 0.95 };
+    rules.signals = BTreeMap::from([(name.clone(), Signal::new(name.clone(), "made-up", measure))]);
+    let mut evidence = Evidence::new(&rules, at(0));
+    evidence.take_baseline(&BTreeMap::from([(name.clone(), Past::default())]), &rules);
+    for to in (10..=300).step_by(10) {
+        let buckets = |slow: f64| Reading::Buckets { bounds: vec![0.1], counts: vec![1_000.0 - slow, slow] };
+        let seen = |reading| Observation::Seen { reading, newest: at(to) };
+        let measurement = Measurement {
+            control: Some(seen(buckets(20.0))),
+            ..Measurement::plain(
+                name.clone(),
+                at(to - 10),
+                at(to),
+                seen(buckets(if to > 200 { 200.0 } else { 20.0 })),
+            )
+        };
+        evidence.take(&measurement, &rules);
+    }
+    let began = evidence.finding(&name, Bound::Worse, &rules.statistics).beginning.unwrap();
+    assert!(began.earliest >= 190.0 && began.latest <= 210.0, "{began:?}");
+}

@@ -7,7 +7,7 @@ mod rig;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use rig::{LATENCY, PATIENCE, Rig, SCRAPE_INTERVAL, Service, number, release, signal};
+use rig::{LATENCY, PATIENCE, Rig, Service, number, release, signal};
 use serde_json::Value;
 use tests::arms::{Arms, Side};
 use tests::load::{Load, Target};
@@ -39,7 +39,8 @@ fn assert_told(card: &Value, name: &str, step: f64) -> Result<()> {
         "{name} began {earliest:.0} … {median:.0} … {latest:.0} s after the deployment, in truth {step:.0} s"
     );
     assert!(earliest <= median && median <= latest, "{told:#}");
-    assert!((median - step).abs() <= 15.0, "a scrape and a half off at most: {told:#}");
+    // Four times in five it lies between them; a scrape of either arm is what the beginning cannot be told from.
+    assert!(earliest - 10.0 <= step && step <= latest + 10.0, "{told:#}");
     assert_eq!(told["coverage"], "full", "{told:#}");
     let text = card["text"].as_str().unwrap_or_default();
     for part in ["now       ", "control ", "interval  ", "times the control", "coverage  full", "worse     "]
@@ -50,22 +51,36 @@ fn assert_told(card: &Value, name: &str, step: f64) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_step_from_one_to_five_percent_is_decided_in_half_a_minute() -> Result<()> {
-    // The dispersion is estimated, from two halves of what ran before.
-    let service = Service { statistics: "alpha: 1e-2", more_signals: LATENCY, ..OBSERVED };
+/// One pod each, and a canary that goes from one to five percent so long after it was deployed.
+async fn step_to_five_percent(statistics: &'static str, wait: Duration, limit: Duration) -> Result<()> {
+    let service = Service { statistics, more_signals: LATENCY, ..OBSERVED };
     let rig = Rig::usual(1, service, true).await?;
     let _users = [rig.arms.load(Side::Control, RATE)?, rig.arms.load(Side::Canary, RATE)?];
     rig.deploy().await?;
     let deployed = Instant::now();
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(wait).await;
     let (step, after) = (Instant::now(), deployed.elapsed().as_secs_f64());
     rig.arms.step_errors(Side::Canary, 0.05).await?;
     let (took, card) = rig.until_degraded(step, PATIENCE).await?;
     assert_eq!(card["row"], "canary-errors", "{card:#}");
     assert_told(&card, "errors", after)?;
-    assert!(took <= Duration::from_secs(30), "{took:?}");
+    assert!(took <= limit, "{took:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_step_from_one_to_five_percent_is_decided_in_half_a_minute() -> Result<()> {
+    // Of 150 such steps in a simulation half are decided within 17 s and nine of ten within 29 s. The dice of the pods are
+    // the same in each run.
+    step_to_five_percent("dispersion: 1", Duration::ZERO, Duration::from_secs(30)).await
+}
+
+/// A release that turns bad later has its good time against it, and the many moments at which it could have. Here the
+/// dispersion is estimated from the past, a quarter more than independent errors have: half are decided within 28 s, nine
+/// of ten within 39 s.
+#[tokio::test]
+async fn a_step_in_the_middle_of_the_watch_is_decided_and_dated_too() -> Result<()> {
+    step_to_five_percent("", Duration::from_secs(20), Duration::from_secs(75)).await
 }
 
 #[tokio::test]
@@ -92,7 +107,7 @@ async fn an_identical_pair_behind_envoy_ends_healthy_by_non_inferiority() -> Res
     let faulty = |version: &str| Release { error_rate: 0.05, ..release(version) };
     let arms = Arms::start(2, &faulty("v1"), &faulty("v2")).await?;
     let envoy = arms.envoy(90, 10).await?;
-    let service = Service { watch: "watch_for: 60s, soak: 10s", statistics: "alpha: 1e-2", ..Service::USUAL };
+    let service = Service { watch: "watch_for: 60s, soak: 10s", statistics: "", ..Service::USUAL };
     let rig = Rig::open(arms, &[envoy.job()], &[service], true).await?;
     let _users = Load::start(Target::new(envoy.address()), 3 * RATE)?;
     rig.deploy().await?;
@@ -169,7 +184,7 @@ async fn a_canary_that_nobody_reaches_is_starved() -> Result<()> {
     let arms = Arms::start(1, &release("v1"), &release("v2")).await?;
     let mut envoy = arms.envoy(90, 10).await?;
     let compare = r#"canary: { version: "{{version}}" }, control: { version: "{{previous}}" }, share: 10%"#;
-    let rig = Rig::open(arms, &[], &[Service { compare, ..OBSERVED }], false).await?;
+    let rig = Rig::open(arms, &[], &[Service { compare, ..Service::USUAL }], true).await?;
     let _users = Load::start(Target::new(envoy.address()), 2 * RATE)?;
     rig.deploy().await?;
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -180,7 +195,12 @@ async fn a_canary_that_nobody_reaches_is_starved() -> Result<()> {
     let finding = &row.map(|row| row["findings"][0].clone()).unwrap_or_default();
     assert_eq!((&finding["truth"], &finding["what"]), (&"holds".into(), &"share of the traffic".into()));
     assert!(number(finding, "/now")? < number(finding, "/threshold")?, "{finding:#}");
-    Ok(())
+    wait::until(
+        "the canary to be taken out",
+        PATIENCE,
+        async || Ok((rig.effects()?.len() == 1).then_some(())),
+    )
+    .await
 }
 
 /// A label or a value that no series has: nothing is known of such a canary, and nothing is held against it.
@@ -228,9 +248,8 @@ async fn a_bad_canary_is_taken_out_once_and_the_service_is_well_again() -> Resul
     let effects = rig.effects()?;
     assert_eq!(effects.len(), 1, "{effects:?}");
     assert_eq!(effects[0].name, "take-out");
-    // The canary is not in the comparison any more: what serves is judged by its past.
+    // What it was turned back for stays on the card.
     let card = rig.card("checkout").await?;
-    println!("{}", signal(&card, "errors")?);
-    assert!(SCRAPE_INTERVAL < deployed.elapsed());
+    assert!(number(signal(&card, "errors")?, "/comparison/ratio/interval/lower")? > 2.0, "{card:#}");
     Ok(())
 }

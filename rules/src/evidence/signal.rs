@@ -318,7 +318,7 @@ impl SignalEvidence {
         }
         if let Some(worse) = &mut self.worse {
             let grace = rules.watch.baseline_gap.seconds().max(ROLLOUT_SECONDS);
-            worse.take(window, rules.statistics.alpha * self.share, grace);
+            worse.take(window, age.seconds(), rules.statistics.alpha * self.share, grace);
         }
         if let Some(tests) = &mut self.gauge {
             tests[0].take(window.own, window.seconds);

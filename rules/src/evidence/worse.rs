@@ -26,6 +26,8 @@ pub(super) struct Worse {
     seen: TwoArms,
     /// When it began.
     memory: Memory,
+    /// Whether a window was taken in.
+    begun: bool,
     /// The most evidence ever, of everything and without the worst instance, nats.
     peak_of_all: f64,
     peak: f64,
@@ -41,7 +43,17 @@ impl Worse {
         };
         let (jackknife, pairs, seen, memory) =
             (Jackknife::default(), Pairs::default(), TwoArms::default(), Memory::new());
-        Some(Self { tests, jackknife, sequence, pairs, seen, memory, peak_of_all: 0.0, peak: 0.0 })
+        Some(Self {
+            tests,
+            jackknife,
+            sequence,
+            pairs,
+            seen,
+            memory,
+            begun: false,
+            peak_of_all: 0.0,
+            peak: 0.0,
+        })
     }
 
     /// Takes in what was seen in the last minutes before the deployment, to date an onset that lies there. Only where the
@@ -53,9 +65,13 @@ impl Worse {
         }
     }
 
-    /// Takes one window in. At the level `alpha` it is shown, and then its beginning is dated; `grace` seconds before the
-    /// deployment belong to the rollout.
-    pub fn take(&mut self, window: &Window<'_>, alpha: f64, grace: f64) {
+    /// Takes one window in, which begins `age` seconds after the deployment. At the level `alpha` it is shown, and then its
+    /// beginning is dated; `grace` seconds before the deployment belong to the rollout.
+    pub fn take(&mut self, window: &Window<'_>, age: f64, alpha: f64, grace: f64) {
+        if !std::mem::replace(&mut self.begun, true) {
+            // The time in which processes warmed up, or in which it was not known yet where the quantiles lie.
+            self.memory.take(&TwoArms::default(), age);
+        }
         let (cut, first) = &self.tests[0];
         let has_control = window.control.is_some();
         if let Some(arms) = window.trials(*cut, *cut) {

@@ -20,7 +20,7 @@ use tests::{binaries, wait};
 /// Generous: a busy machine with two cores runs several tests at once.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 /// Most users of Prometheus scrape this often or more seldom.
-pub const SCRAPE_INTERVAL: Duration = Duration::from_secs(5);
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(5);
 /// A past is told in windows as long as that.
 const STEP: Span = Span::from_seconds(5);
 /// How many windows of a past are told: twelve minutes.
