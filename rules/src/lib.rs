@@ -100,6 +100,7 @@
 //! ```
 
 pub mod action;
+pub mod analysis;
 pub mod compare;
 pub mod decision;
 pub mod deployment;
