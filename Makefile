@@ -2,7 +2,7 @@
 # Every target looks for what it needs and installs what is missing (Debian or Ubuntu, as root); see deploy/setup/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check measure-idle setup-build setup-test setup-check
+.PHONY: help demo build test check measure-idle bench-detection setup-build setup-test setup-check
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -16,7 +16,7 @@ export RUST_TEST_THREADS ?= 6
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 	@echo 'ARGS="..." is handed on, for example: make demo ARGS="--scenario healthy"'
 
 demo: build ## a bad deployment on this computer, found and rolled back before your eyes
@@ -38,12 +38,17 @@ measure-idle: setup-build ## start-up time and memory of the idle daemon, agains
 	cargo build --release --locked -p agent --bin turnback
 	deploy/measure/idle.sh "$$CARGO_TARGET_DIR/release/turnback"
 
+bench-detection: setup-build ## how often judges roll back what is healthy, and how soon what is not, peers beside
+	cargo build --release --locked -p simulations
+	time "$$CARGO_TARGET_DIR/release/simulations" bench $(ARGS)
+
 setup-build: ## what building needs
 	@deploy/setup/packages.sh build
 	@deploy/setup/rust.sh
 
 setup-test: ## what the tests need
 	@deploy/setup/packages.sh test
+	@deploy/setup/tools.sh
 
 setup-check: ## what the checks need
 	@deploy/setup/packages.sh check

@@ -6,9 +6,10 @@ use crate::signals::{SignalSource, measure, words};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use rules::ids::{SignalName, WatchId};
+use rules::past::{Levels, Past, Ranges, Windows};
 use rules::ruleset::RuleSet;
-use rules::series::{Observer, Window};
-use rules::signal::{Measurement, Observation, Reading, Signal};
+use rules::series::{Observer, RawSeries, Window};
+use rules::signal::{Measure, Measurement, Observation, Reading, Signal};
 use rules::units::Span;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,8 +25,8 @@ const LONGEST_WINDOW: Span = Span::from_minutes(10);
 /// What the collector brings.
 #[derive(Debug)]
 pub enum Collected {
-    /// Windows of the past, oldest first.
-    Baseline(BTreeMap<SignalName, Vec<Measurement>>),
+    /// The past, by signal.
+    Baseline(BTreeMap<SignalName, Past>),
     /// One window for each signal that had news.
     Samples(Vec<Measurement>),
 }
@@ -98,54 +99,35 @@ impl Collector {
         Some(measurement)
     }
 
-    /// Measures the past: windows of length `window` from `from` to `to`, from one reading of each signal.
-    pub async fn baseline(&self, rules: &RuleSet, from: Timestamp, to: Timestamp, window: Span) -> Collected {
-        let asked: Vec<_> =
-            rules
-                .signals
-                .values()
-                .map(|signal| async move {
-                    (signal.name.clone(), self.past(signal, from, to, window, rules).await)
-                })
-                .collect();
+    /// Measures the past of every signal.
+    pub async fn baseline(&self, rules: &RuleSet, ranges: &Ranges) -> Collected {
+        let asked: Vec<_> = rules
+            .signals
+            .values()
+            .map(|signal| async move { (signal.name.clone(), self.past(signal, ranges, rules).await) })
+            .collect();
         Collected::Baseline(join_all(asked).await.into_iter().collect())
     }
 
-    async fn past(
-        &self,
-        signal: &Signal,
-        from: Timestamp,
-        to: Timestamp,
-        window: Span,
-        rules: &RuleSet,
-    ) -> Vec<Measurement> {
-        let whole = Window { from, to };
+    async fn past(&self, signal: &Signal, ranges: &Ranges, rules: &RuleSet) -> Past {
+        let nothing = |reason| Past::trailing(vec![failed(signal, ranges.trailing.whole(), reason)]);
         let (source, observer) = match self.prepare(signal, rules) {
             Ok(prepared) => prepared,
-            Err(reason) => return vec![failed(signal, whole, reason)],
+            Err(reason) => return nothing(reason),
         };
         // A source that is there has its turns, and they are never closed.
-        let Some(turns) = self.turns.get(&signal.source) else { return Vec::new() };
-        let Ok(_turn) = turns.acquire().await else { return Vec::new() };
-        let range = whole.with_lookback();
-        let series = match source.read(signal.measure.selector(), range).await {
-            Ok(series) => series,
-            Err(error) => return vec![failed(signal, whole, words(&error))],
+        let Some(turns) = self.turns.get(&signal.source) else { return Past::default() };
+        let Ok(_turn) = turns.acquire().await else { return Past::default() };
+        let most = MOST_BASELINE_NUMBERS / rules.signals.len().max(1);
+        let asked =
+            Asked { source: source.as_ref(), observer: &observer, oldest: rules.watch.max_sample_age };
+        let past = match signal.measure {
+            Measure::Gauge { .. } => asked.levels(ranges, most).await,
+            Measure::Proportion { .. } | Measure::Latency { .. } | Measure::Availability { .. } => {
+                asked.windows(ranges, most).await
+            }
         };
-        // How many targets ought to have reported in the past is not asked: pods come and go, and a window that a target
-        // missed is still a window of the others.
-        let mut windows = Vec::new();
-        let mut begin = from;
-        while begin < to {
-            let end = window.after(begin).min(to);
-            let part = Window { from: begin, to: end };
-            windows.push(observer.past(&series, part, rules.watch.max_sample_age.max(window)));
-            begin = end;
-        }
-        // Windows before the first data are not holes in anything: nothing was recorded yet.
-        let first = windows.iter().position(|window| window.observation.reading().is_some());
-        let windows = windows.split_off(first.unwrap_or(windows.len().saturating_sub(1)));
-        newest_that_fit(windows, MOST_BASELINE_NUMBERS / rules.signals.len().max(1))
+        past.unwrap_or_else(nothing)
     }
 
     fn prepare(
@@ -158,6 +140,91 @@ impl Collector {
         let (compare, instance) = (rules.compare.as_ref(), rules.watch.instance.as_deref());
         let observer = Observer::comparing(signal, compare, instance);
         Ok((source, observer.map_err(|problem| problem.to_string())?))
+    }
+}
+
+/// The past of one signal, being asked for.
+struct Asked<'a> {
+    source: &'a dyn SignalSource,
+    observer: &'a Observer,
+    /// How old the newest sample of a short window may be.
+    oldest: Span,
+}
+
+impl Asked<'_> {
+    /// The hours before, the last minutes and the earlier days of something that is counted, in at most so many numbers.
+    async fn windows(&self, ranges: &Ranges, most: usize) -> Result<Past, String> {
+        let Ranges { trailing, recent, .. } = *ranges;
+        let whole = Window { from: trailing.from.min(recent.from), to: trailing.to.max(recent.to) };
+        let series = self.read(whole).await?;
+        // How many targets ought to have reported in the past is not asked: pods come and go, and a window that a target
+        // missed is still a window of the others.
+        let trailing = self.observed(&series, trailing);
+        // Windows before the first data are not holes in anything: nothing was recorded yet.
+        let first = trailing.iter().position(|window| window.observation.reading().is_some());
+        let trailing = trailing[first.unwrap_or(trailing.len().saturating_sub(1))..].to_vec();
+        let mut seasonal = Vec::new();
+        for day in self.days(ranges) {
+            let series = self.read(day.whole()).await.unwrap_or_else(|reason| self.without(&reason));
+            let windows = self.observed(&series, day);
+            seasonal.extend(windows.into_iter().filter(|window| window.observation.reading().is_some()));
+        }
+        // What is nearest in time says most: of what does not fit, the oldest is left out first.
+        seasonal.reverse();
+        Ok(Past {
+            trailing: newest_that_fit(trailing, most / 2),
+            recent: newest_that_fit(self.observed(&series, recent), most / 4),
+            seasonal: newest_that_fit(seasonal, most / 4),
+            levels: None,
+        })
+    }
+
+    /// Every level of a gauge.
+    async fn levels(&self, ranges: &Ranges, most: usize) -> Result<Past, String> {
+        let levels = ranges.levels;
+        let series = self.read(levels.whole()).await?;
+        let mut values = self.each_level(&series, levels);
+        values.drain(..values.len().saturating_sub(most / 2));
+        let mut seasonal = Vec::new();
+        for day in self.days(ranges) {
+            let day = Windows { length: ranges.seasonal_step, ..day };
+            let series = self.read(day.whole()).await.unwrap_or_else(|reason| self.without(&reason));
+            let values = day.each().zip(self.each_level(&series, day));
+            seasonal.extend(values.filter_map(|(window, value)| Some((window.to, value?))));
+        }
+        // A time and a number each.
+        seasonal.truncate(most / 4);
+        let levels = Levels { step: levels.length, values, seasonal };
+        Ok(Past { levels: Some(levels), ..Past::default() })
+    }
+
+    /// The earlier days that this source can know of.
+    fn days(&self, ranges: &Ranges) -> Vec<Windows> {
+        if self.source.history() { ranges.seasonal.clone() } else { Vec::new() }
+    }
+
+    async fn read(&self, whole: Window) -> Result<Vec<RawSeries>, String> {
+        let selector = self.observer.signal().measure.selector();
+        self.source.read(selector, whole.with_lookback()).await.map_err(|error| words(&error))
+    }
+
+    /// A day that cannot be had is a day less to compare with, and no more than that.
+    fn without(&self, reason: &str) -> Vec<RawSeries> {
+        tracing::warn!(signal = %self.observer.signal().name, %reason, "an earlier day is not known");
+        Vec::new()
+    }
+
+    fn observed(&self, series: &[RawSeries], windows: Windows) -> Vec<Measurement> {
+        let oldest = self.oldest.max(windows.length);
+        windows.each().map(|window| self.observer.past(series, window, oldest)).collect()
+    }
+
+    fn each_level(&self, series: &[RawSeries], windows: Windows) -> Vec<Option<f64>> {
+        let level = |measurement: Measurement| match measurement.observation.reading() {
+            Some(Reading::Level { value }) => Some(*value),
+            _ => None,
+        };
+        self.observed(series, windows).into_iter().map(level).collect()
     }
 }
 

@@ -218,8 +218,8 @@ impl Dispatcher {
 
     async fn hear_returned(&mut self, returned: Returned) -> Result<(), DispatchError> {
         match returned {
-            Returned::Collected(watch, Collected::Baseline(windows)) => {
-                self.tell(&watch, Input::Baseline(windows)).await
+            Returned::Collected(watch, Collected::Baseline(past)) => {
+                self.tell(&watch, Input::Baseline(past)).await
             }
             Returned::Collected(watch, Collected::Samples(samples)) => {
                 self.tell(&watch, Input::Samples(samples)).await

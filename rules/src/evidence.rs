@@ -9,7 +9,9 @@ mod baseline;
 mod bound;
 mod cut;
 mod finding;
+mod gauge;
 mod jackknife;
+mod onset;
 mod running;
 mod signal;
 mod worse;
@@ -17,11 +19,14 @@ mod worse;
 pub use baseline::{BaselineState, SignalBaseline};
 pub use bound::BoundTest;
 pub use cut::Cut;
-pub use finding::{Finding, RatioFinding, RowFinding};
+pub use finding::{Finding, LevelFinding, RatioFinding, RowFinding};
+pub use onset::Beginning;
 pub use signal::SignalEvidence;
+pub(crate) use signal::outlier_words;
 
 use crate::ids::SignalName;
 use crate::matrix::{Bound, Truth};
+use crate::past::Past;
 use crate::ruleset::{RuleSet, Statistics};
 use crate::signal::{Measure, Measurement, Role};
 use crate::stats::{average, e_benjamini_hochberg};
@@ -106,10 +111,11 @@ impl Evidence {
         fresh
     }
 
-    /// Takes the past of the signals in: `windows` of the time before the deployment, oldest first.
-    pub fn take_baseline(&mut self, windows: &BTreeMap<SignalName, Vec<Measurement>>, rules: &RuleSet) {
+    /// Takes the past of the signals in.
+    pub fn take_baseline(&mut self, past: &BTreeMap<SignalName, Past>, rules: &RuleSet) {
+        let (nothing, since) = (Past::default(), self.since);
         for (name, evidence) in &mut self.signals {
-            evidence.take_baseline(windows.get(name).map_or(&[][..], Vec::as_slice), rules);
+            evidence.take_baseline(past.get(name).unwrap_or(&nothing), since, rules);
         }
     }
 
@@ -198,9 +204,11 @@ impl Evidence {
         let suspicious = |evidence: &SignalEvidence| {
             evidence.worse_log_e_of_all().is_some_and(|log_e| log_e > suspicion())
         };
+        // What is only shown holds nothing back.
+        let counts = |evidence: &&SignalEvidence| evidence.signal.role != Role::Informational;
         let required = |evidence: &&SignalEvidence| evidence.signal.role == Role::Critical;
         self.signals.values().any(|evidence| required(&evidence))
-            && !self.signals.values().any(suspicious)
+            && !self.signals.values().filter(counts).any(suspicious)
             && self.signals.values().filter(required).all(passed)
     }
 
@@ -211,21 +219,29 @@ impl Evidence {
         counted.map(|evidence| evidence.counts().1).fold(0.0, f64::max)
     }
 
-    /// What all signals say together about "worse": the weighted average of their evidence, nats, which is evidence
+    /// What all counted signals say together about "worse": the weighted average of their evidence, nats, which is evidence
     /// itself under any dependence between them. A signal without data stays in it as "no evidence".
     pub fn together(&self) -> f64 {
-        let log_es: Vec<f64> =
-            self.signals.values().map(|evidence| evidence.worse_log_e().unwrap_or(0.0)).collect();
-        let weights: Vec<f64> = self.signals.values().map(|evidence| evidence.share).collect();
-        average(&log_es, &weights).unwrap_or(0.0)
+        let weights: Vec<f64> = self.counted().map(|(_, evidence)| evidence.share).collect();
+        average(&self.worse_log_es(), &weights).unwrap_or(0.0)
     }
 
     /// The signals that a report may name as worse, with a rate of false ones among them of 5 % (e-BH).
     pub fn discoveries(&self) -> Vec<&SignalName> {
-        let log_es: Vec<f64> =
-            self.signals.values().map(|evidence| evidence.worse_log_e().unwrap_or(0.0)).collect();
-        let found = e_benjamini_hochberg(&log_es, DISCOVERY_RATE).unwrap_or_default();
-        found.into_iter().filter_map(|place| self.signals.keys().nth(place)).collect()
+        let found = e_benjamini_hochberg(&self.worse_log_es(), DISCOVERY_RATE).unwrap_or_default();
+        found.into_iter().filter_map(|place| self.counted().nth(place)).map(|(name, _)| name).collect()
+    }
+
+    /// The signals whose evidence carries a guarantee: all but gauges.
+    fn counted(&self) -> impl Iterator<Item = (&SignalName, &SignalEvidence)> {
+        let is_counted = |(_, evidence): &(&SignalName, &SignalEvidence)| {
+            !matches!(evidence.signal.measure, Measure::Gauge { .. })
+        };
+        self.signals.iter().filter(is_counted)
+    }
+
+    fn worse_log_es(&self) -> Vec<f64> {
+        self.counted().map(|(_, evidence)| evidence.worse_log_e().unwrap_or(0.0)).collect()
     }
 
     /// What is known about `bound` on `name`.

@@ -48,6 +48,7 @@
 //! use rules::deployment::{DeployEvent, DeployKind, Release};
 //! use rules::fleet::Situation;
 //! use rules::ids::{EnvironmentName, ServiceName, SignalName, SourceName, Version};
+//! use rules::past::Past;
 //! use rules::ruleset::{RuleSet, shipped_matrix};
 //! use rules::signal::{Measure, Measurement, Observation, Reading, Signal};
 //! use rules::units::Span;
@@ -87,7 +88,7 @@
 //!
 //! // Two hours before: one percent of the requests failed.
 //! let hours = |n: u64| Span::from_minutes(5 * n).before(at);
-//! let past = (1..24).rev().map(|n| seen(hours(n + 1), hours(n), 30.0, 3_000.0)).collect();
+//! let past = Past::trailing((1..24).rev().map(|n| seen(hours(n + 1), hours(n), 30.0, 3_000.0)).collect());
 //! let _effects = watch.on(Input::Baseline(BTreeMap::from([(errors.clone(), past)])), &situation, at);
 //!
 //! // Ten seconds after: a fifth of them.
@@ -101,6 +102,7 @@
 
 pub mod action;
 pub mod analysis;
+pub mod attribution;
 pub mod compare;
 pub mod decision;
 pub mod deployment;
@@ -110,6 +112,7 @@ pub mod fleet;
 pub mod guard;
 pub mod ids;
 pub mod matrix;
+pub mod past;
 pub mod plan;
 pub mod report;
 pub mod ruleset;

@@ -67,6 +67,8 @@ pub struct WatchSettings {
     pub baseline_gap: Span,
     /// The length of one window of the baseline.
     pub baseline_window: Span,
+    /// The same hours of how many earlier days are looked at, so that a busy time of day is not taken for a regression.
+    pub seasonal_days: u32,
     /// Without data of a critical signal for this long, the watch is blind and somebody is paged.
     pub blind_after: Span,
     /// A newest sample older than this is stale.
@@ -91,6 +93,7 @@ impl Default for WatchSettings {
             baseline_span: Span::from_minutes(120),
             baseline_gap: Span::from_minutes(1),
             baseline_window: Span::from_minutes(5),
+            seasonal_days: 7,
             blind_after: Span::from_minutes(2),
             // Two scrapes at the usual 15 s.
             max_sample_age: Span::from_seconds(30),
@@ -235,6 +238,10 @@ impl WatchSettings {
         at_least("max_sample_age", self.max_sample_age, Span::from_milliseconds(100));
         at_least("verify_for", self.verify_for, self.verify_soak);
         at_least("approval_expires", self.approval_expires, second);
+        if self.seasonal_days > MOST_SEASONAL_DAYS {
+            let text = format!("is {}; at most {MOST_SEASONAL_DAYS} days are looked at", self.seasonal_days);
+            found.push(("seasonal_days".into(), text));
+        }
         if self.baseline_span.milliseconds() / self.baseline_window.milliseconds().max(1)
             > MOST_BASELINE_WINDOWS
         {
@@ -246,6 +253,8 @@ impl WatchSettings {
     }
 }
 
+/// Four weeks: what was before is another season.
+const MOST_SEASONAL_DAYS: u32 = 28;
 /// A day of five-minute windows: more is not read by anybody and bloats the ledger's record.
 const MOST_BASELINE_WINDOWS: u64 = 288;
 

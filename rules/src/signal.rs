@@ -48,7 +48,23 @@ pub enum Measure {
     Gauge {
         /// The series; the largest of them counts.
         value: String,
+        /// What kind of value it is, so that "twice as much" is the same distance at noon and at midnight.
+        #[serde(default)]
+        scale: GaugeScale,
     },
+}
+
+/// What kind of value a gauge is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GaugeScale {
+    /// Something that piles up: items, jobs, bytes; zero or more.
+    #[default]
+    Backlog,
+    /// A time, such as a p95 that is exported as a number; more than zero.
+    Duration,
+    /// A share or a temperature: differences count, not ratios.
+    Level,
 }
 
 fn default_quantile() -> f64 {
@@ -80,7 +96,7 @@ impl Measure {
             Measure::Proportion { of, .. } => of,
             Measure::Latency { buckets, .. } => buckets,
             Measure::Availability { up } => up,
-            Measure::Gauge { value } => value,
+            Measure::Gauge { value, .. } => value,
         }
     }
 

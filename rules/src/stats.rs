@@ -27,12 +27,17 @@ mod baseline;
 mod combine;
 mod confidence;
 mod counter;
+mod dirichlet;
 mod discovery;
 mod dispersion;
 mod error;
 mod exact;
+mod exponential;
+pub mod gauge;
+mod histogram;
 mod kernel;
 pub mod numerics;
+mod onset;
 mod proportion;
 mod ratio;
 
@@ -42,9 +47,14 @@ pub use confidence::{
     Interval, Side, bernoulli_confidence_sequence, log_e_bernoulli, requests_needed, zero_error_requests,
 };
 pub use counter::counter_delta;
+pub use dirichlet::log_e_dirichlet;
 pub use discovery::{LeaveOneOut, e_benjamini_hochberg, leave_one_out};
 pub use dispersion::{Counts, DEFAULT_DISPERSION, FEWEST_BLOCKS, pair_dispersion, pearson_dispersion};
 pub use error::StatsError;
+pub(crate) use error::{finite, within};
+pub use exponential::{ExponentialHistogram, ZERO_THRESHOLD};
+pub use histogram::{Histogram, OpenInterval, RatioEdges, quantile_ratio_interval};
 pub use kernel::{ChangeMixture, MOST_ALTERNATIVES};
+pub use onset::{BlockRing, Onset, OnsetPrior, RING_BLOCKS, RingBlock, StartShare, onset};
 pub use proportion::{BlockEvidence, Direction, ProportionParameters, ProportionTest};
 pub use ratio::{RatioInterval, RatioParameters, RatioSequence, RatioTest, TwoArms};

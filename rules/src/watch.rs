@@ -26,6 +26,7 @@ use crate::fleet::{FleetEntry, Situation};
 use crate::guard::{Hold, HoldReason};
 use crate::ids::{PlanDigest, SignalName, WatchId};
 use crate::matrix::Severity;
+use crate::past::Ranges;
 use crate::plan::RollbackPlan;
 use crate::ruleset::RuleSet;
 use crate::signal::Measurement;
@@ -286,11 +287,9 @@ impl Watch {
             Input::Restarted => self.resume(situation, now, &mut out),
             // A second past of the same signals says nothing new: the first one stands.
             Input::Baseline(_) if !self.evidence.awaits_baseline() => {}
-            Input::Baseline(windows) => {
-                let checked =
-                    |windows: Vec<Measurement>| windows.into_iter().map(Measurement::checked).collect();
-                let windows = windows.into_iter().map(|(name, windows)| (name, checked(windows))).collect();
-                self.record(Entry::BaselineTaken { windows }, now, &mut out);
+            Input::Baseline(past) => {
+                let past = past.into_iter().map(|(name, past)| (name, past.checked())).collect();
+                self.record(Entry::BaselineTaken { past }, now, &mut out);
                 self.assess(situation, now, &mut out);
             }
             Input::Samples(measurements) => {
@@ -338,11 +337,9 @@ impl Watch {
     }
 
     fn begin(&mut self, out: &mut Vec<Effect>) {
-        let settings = &self.rules.watch;
-        let to = settings.baseline_gap.before(self.deployment.at);
-        let from = settings.baseline_span.before(to);
         if !self.rules.signals.is_empty() {
-            out.push(Effect::MeasureBaseline { from, to, window: settings.baseline_window });
+            let ranges = Ranges::of(&self.rules.watch, self.deployment.at);
+            out.push(Effect::MeasureBaseline { ranges });
         }
     }
 

@@ -1,38 +1,68 @@
-//! Prints how the sequential proportion test does: `cargo run --release -p simulations -- 2000`.
+//! `cargo run --release -p simulations -- bench`: how often judges roll back what is healthy, and how soon what is not.
 
-use simulations::judge::SCENARIOS;
-use simulations::rehearse;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
-const ALPHA: f64 = 0.01;
+use simulations::bench::options::{Options, USAGE};
+use simulations::bench::report::{self, Report};
+use simulations::bench::run::{Size, run};
+use simulations::bench::{check, scenarios};
 
 fn main() -> ExitCode {
-    let watches = match std::env::args().nth(1).map(|text| text.parse()) {
-        None => 2_000,
-        Some(Ok(watches)) if watches > 0 => watches,
-        Some(_) => {
-            eprintln!(
-                "expected the number of watches, for example: cargo run --release -p simulations -- 2000"
-            );
-            return ExitCode::from(2);
-        }
+    let mut words = std::env::args().skip(1);
+    let parsed = match words.next().as_deref() {
+        Some("bench") => Options::parse(words),
+        _ => Err(USAGE.to_owned()),
     };
-    println!("{watches} watches of one hour each, a look every 10 s, alpha {}", ALPHA);
-    println!("{:<45} {:>8} {:>9} {:>10}", "release", "alarms", "share", "median");
-    for (scenario, seed) in SCENARIOS.iter().zip(1..) {
-        match rehearse(scenario, watches, ALPHA, seed) {
-            Ok(figures) => {
-                let share = f64::from(figures.alarms) / f64::from(figures.watches) * 100.0;
-                let median = figures
-                    .median_seconds
-                    .map_or_else(|| "–".to_owned(), |seconds| format!("{seconds:.0} s"));
-                println!("{:<45} {:>8} {share:>8.2}% {median:>10}", scenario.name, figures.alarms);
-            }
-            Err(error) => {
-                eprintln!("{}: {error}", scenario.name);
-                return ExitCode::FAILURE;
-            }
+    let done = parsed.and_then(|options| bench(&options));
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
         }
     }
-    ExitCode::SUCCESS
+}
+
+/// Runs everything that was asked for. Whether all promises were kept.
+fn bench(options: &Options) -> Result<bool, String> {
+    let asked = |name: &str| options.scenario.as_ref().is_none_or(|part| name.contains(part.as_str()));
+    let chosen: Vec<_> = scenarios::all().into_iter().filter(|scenario| asked(&scenario.name)).collect();
+    if chosen.is_empty() {
+        return Err(format!(
+            "--scenario {}: no scenario's name contains it; without it all names are printed",
+            options.scenario.as_deref().unwrap_or_default()
+        ));
+    }
+    println!(
+        "watches of one hour, a look every 10 s, alpha 1 %, seed {}\n{}",
+        options.seed,
+        report::heading()
+    );
+    let mut found = Report::new(options);
+    let people_watch = std::io::stderr().is_terminal();
+    for (number, scenario) in chosen.iter().enumerate() {
+        if people_watch {
+            eprint!("\r\x1b[K{} of {}: {}", number + 1, chosen.len(), scenario.name);
+        }
+        let watches = options.watches_of(scenario.nasty.is_some());
+        let size = Size { watches, peer_watches: options.peer_watches.min(watches) };
+        let outcomes = run(scenario, size, options.seed);
+        let rows = report::rows(scenario, &outcomes);
+        if people_watch {
+            eprint!("\r\x1b[K");
+        }
+        print!("{}", report::table(scenario, &rows));
+        found.rows.extend(rows);
+        found.add_checks(check::checks(scenario, &outcomes));
+    }
+    print!("{}", report::promises(&found));
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&found)
+            .map_err(|error| format!("writing the figures as JSON: {error}"))?;
+        std::fs::write(path, text + "\n")
+            .map_err(|error| format!("writing the figures to {}: {error}", path.display()))?;
+    }
+    Ok(found.kept)
 }

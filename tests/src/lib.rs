@@ -9,14 +9,18 @@
 //! | a Prometheus server | [`prometheus::PrometheusServer`] |
 //! | native histograms in it | [`remote_write::send`] |
 //! | the deployed service | [`victim::Victim`], the program `victim` |
+//! | several pods of two versions of it | [`arms::Arms`] |
+//! | an Envoy that splits users among them | [`envoy::Envoy`] |
 //! | its users | [`load::Load`] aimed at a [`load::Target`] |
 //! | a witness of what an agent did | the program `effect`, read back with [`journal::read`] |
 //! | any other program | [`process::Process`] |
 //!
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
 
+pub mod arms;
 pub mod binaries;
 pub mod daemon;
+pub mod envoy;
 pub mod http;
 pub mod journal;
 pub mod load;
@@ -24,5 +28,6 @@ pub mod ports;
 pub mod process;
 pub mod prometheus;
 pub mod remote_write;
+pub mod tools;
 pub mod victim;
 pub mod wait;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::{binaries, http, process::Process, wait};
@@ -20,8 +20,16 @@ pub struct Release {
     pub version: String,
     /// The share of `GET /work` that is answered 500, from 0.0 to 1.0.
     pub error_rate: f64,
-    /// How long `GET /work` takes.
+    /// How long `GET /work` takes: whole milliseconds, 60 s at most.
     pub latency: Duration,
+    /// Spreads latencies around `latency` as their median, log-normally: the standard deviation of their logarithm,
+    /// from 0.0 to 3.0. With 0.5 the 95th percentile is 2.3 times the median, and the 99th 3.2 times. `None`: each
+    /// request takes the same time.
+    pub spread: Option<f64>,
+    /// The label `pod` of its metrics, if any: letters, digits and dashes.
+    pub pod: Option<String>,
+    /// Its dice: which requests fail, and how latencies spread. Pods of one release must not have the same.
+    pub seed: u64,
     /// Where it notes in the effects journal that it was started, if anywhere.
     pub journal: Option<PathBuf>,
 }
@@ -33,6 +41,9 @@ impl Release {
             version: version.to_owned(),
             error_rate: 0.01,
             latency: Duration::from_millis(5),
+            spread: None,
+            pod: None,
+            seed: 1,
             journal: None,
         }
     }
@@ -60,7 +71,14 @@ impl Victim {
             .args(["--version", &release.version])
             .args(["--port", &port.to_string()])
             .args(["--error-rate", &release.error_rate.to_string()])
-            .args(["--latency-ms", &release.latency.as_millis().to_string()]);
+            .args(["--latency-ms", &release.latency.as_millis().to_string()])
+            .args(["--seed", &release.seed.to_string()]);
+        if let Some(spread) = release.spread {
+            command.args(["--spread", &spread.to_string()]);
+        }
+        if let Some(pod) = &release.pod {
+            command.args(["--pod", pod]);
+        }
         if let Some(file) = address_file {
             command.arg("--address-file").arg(file);
         }
@@ -106,16 +124,29 @@ impl Victim {
         &mut self.process
     }
 
+    /// From now on the share `rate` of `GET /work` is answered 500, from 0.0 to 1.0.
+    ///
+    /// # Errors
+    /// If it is not a share, or the service does not answer.
+    pub async fn set_errors(&self, rate: f64) -> Result<()> {
+        self.administer(&format!("errors?rate={rate}")).await
+    }
+
+    /// From now on `GET /work` takes `latency`, in whole milliseconds (in the median, where there is a spread). What
+    /// waits already, waits as it was told.
+    ///
+    /// # Errors
+    /// If it is above 60 s, or the service does not answer.
+    pub async fn set_latency(&self, latency: Duration) -> Result<()> {
+        self.administer(&format!("latency?ms={}", latency.as_millis())).await
+    }
+
     /// Makes `/metrics` answer 503 (`false`) or its figures (`true`), while the service itself goes on.
     ///
     /// # Errors
     /// If the service does not answer.
     pub async fn serve_metrics(&self, serve: bool) -> Result<()> {
-        let word = if serve { "on" } else { "off" };
-        let url = format!("http://{}/admin/metrics-{word}", self.address);
-        let answer = self.client.post(&url).send().await.and_then(reqwest::Response::error_for_status);
-        answer.with_context(|| format!("turning the metrics of the service {word}"))?;
-        Ok(())
+        self.administer(if serve { "metrics-on" } else { "metrics-off" }).await
     }
 
     /// What `/metrics` says now.
@@ -126,5 +157,15 @@ impl Victim {
         let url = format!("http://{}/metrics", self.address);
         let answer = self.client.get(&url).send().await.and_then(reqwest::Response::error_for_status);
         answer.context("asking for the metrics of the service")?.text().await.context("reading the metrics")
+    }
+
+    async fn administer(&self, what: &str) -> Result<()> {
+        let trying = || format!("telling the service at {}: {what}", self.address);
+        let url = format!("http://{}/admin/{what}", self.address);
+        let answer = self.client.post(&url).send().await.with_context(trying)?;
+        let status = answer.status();
+        let words = answer.text().await.with_context(trying)?;
+        ensure!(status.is_success(), "{}: {status}: {}", trying(), words.trim_end());
+        Ok(())
     }
 }

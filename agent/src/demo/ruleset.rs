@@ -85,6 +85,7 @@ fn watch_settings() -> WatchSettings {
         baseline_span: BASELINE,
         baseline_gap: GAP,
         baseline_window: Span::from_seconds(1),
+        seasonal_days: 0,
         blind_after: Span::from_seconds(6),
         max_sample_age: Span::from_seconds(3),
         verify_for: Span::from_seconds(30),

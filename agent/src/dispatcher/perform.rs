@@ -68,7 +68,7 @@ impl Dispatcher {
             self.write(&mut unwritten, &mut facts, &mut points).await?;
             match effect {
                 Effect::Record { .. } => {}
-                Effect::MeasureBaseline { from, to, window } => self.measure_baseline(id, from, to, window),
+                Effect::MeasureBaseline { ranges } => self.measure_baseline(id, ranges),
                 Effect::Measure { since } => self.measure(id, since),
                 Effect::RunStep(permit) => self.run_step(*permit),
                 Effect::Notify(notice) => self.notify(id, notice, now),
@@ -122,12 +122,12 @@ impl Dispatcher {
         })
     }
 
-    fn measure_baseline(&mut self, id: &WatchId, from: Timestamp, to: Timestamp, window: rules::units::Span) {
+    fn measure_baseline(&mut self, id: &WatchId, ranges: rules::past::Ranges) {
         let Some(watch) = self.watches.get(id) else { return };
         let (collector, rules) = (self.parts.collector.clone(), watch.rules.clone());
         let (id, returning) = (id.clone(), self.returning.clone());
         self.helpers.spawn(async move {
-            let collected = collector.baseline(&rules, from, to, window).await;
+            let collected = collector.baseline(&rules, &ranges).await;
             // The loop has ended: nobody wants to know.
             let _gone = returning.send(Returned::Collected(id, collected)).await;
         });

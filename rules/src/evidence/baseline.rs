@@ -1,6 +1,7 @@
 //! The past of a signal: what it looked like before the deployment.
 
 use super::Cut;
+use crate::past::Past;
 use crate::ruleset::{RuleSet, Statistics};
 use crate::signal::{Measure, Measurement, Reading, Signal};
 use crate::stats::{
@@ -19,6 +20,8 @@ pub enum BaselineState {
     Waiting,
     /// It is known.
     Known(SignalBaseline),
+    /// It is known level by level, of a gauge: so many levels.
+    Levels(u32),
     /// There is none, for this reason. Comparisons with before are then unknown, never passed.
     Missing(String),
 }
@@ -28,7 +31,7 @@ impl BaselineState {
     pub fn known(&self) -> Option<&SignalBaseline> {
         match self {
             BaselineState::Known(baseline) => Some(baseline),
-            BaselineState::Waiting | BaselineState::Missing(_) => None,
+            BaselineState::Waiting | BaselineState::Levels(_) | BaselineState::Missing(_) => None,
         }
     }
 }
@@ -36,8 +39,7 @@ impl BaselineState {
 /// The past of one signal in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SignalBaseline {
-    /// Where good ends and bad begins for this signal: for a latency the edge above its old quantile, for a gauge its
-    /// old level.
+    /// Where good ends and bad begins for this signal: for a latency the edge above its old quantile.
     pub cut: Cut,
     /// Further cuts at which a latency is compared with a control: the edges above its other old quantiles.
     pub more_cuts: Vec<Cut>,
@@ -45,6 +47,8 @@ pub struct SignalBaseline {
     pub share: Baseline,
     /// How many events fail together, if there were windows enough to tell.
     pub dispersion: Option<f64>,
+    /// Whether its bounds look at the same hours of earlier days, too.
+    pub seasonal: bool,
     /// How long a time it covers.
     pub span: Span,
     /// Its end.
@@ -54,8 +58,32 @@ pub struct SignalBaseline {
 /// Windows on either side of a window that make up its neighbourhood, when the dispersion is estimated.
 const NEIGHBOURS: usize = 6;
 
-/// Learns the baseline from windows of the time before the deployment.
-pub(super) fn learn(signal: &Signal, windows: &[Measurement], statistics: &Statistics) -> BaselineState {
+/// Learns the baseline from the time before the deployment, and from the same hours of earlier days: what is usual then
+/// is no regression now, so the upper bound is the larger of both.
+pub(super) fn learn(signal: &Signal, past: &Past, statistics: &Statistics) -> BaselineState {
+    match learn_from(signal, &past.trailing, None, statistics) {
+        BaselineState::Known(mut before) => {
+            let season = learn_from(signal, &past.seasonal, Some(before.cut), statistics);
+            if let Some(season) = season.known().filter(|season| season.share.windows >= FEWEST_SEASONAL) {
+                before.share.upper = before.share.upper.max(season.share.upper);
+                before.share.lower = before.share.lower.min(season.share.lower);
+                before.seasonal = true;
+            }
+            BaselineState::Known(before)
+        }
+        missing => missing,
+    }
+}
+
+/// Windows of earlier days that make a season.
+const FEWEST_SEASONAL: usize = 12;
+
+fn learn_from(
+    signal: &Signal,
+    windows: &[Measurement],
+    cut: Option<Cut>,
+    statistics: &Statistics,
+) -> BaselineState {
     let readings: Vec<(&Measurement, &Reading)> = windows
         .iter()
         .filter_map(|window| window.observation.reading().map(|reading| (window, reading)))
@@ -70,7 +98,7 @@ pub(super) fn learn(signal: &Signal, windows: &[Measurement], statistics: &Stati
     let (from, until) = (first.from, last.to);
     let dispersion_of = |cut: Cut| pairs(&readings, cut);
     let values: Vec<&Reading> = readings.iter().map(|(_, reading)| *reading).collect();
-    let cut = match own_cut(signal, &values, statistics) {
+    let cut = match cut.map_or_else(|| own_cut(signal, &values, statistics), Ok) {
         Ok(cut) => cut,
         Err(reason) => return BaselineState::Missing(reason),
     };
@@ -86,6 +114,7 @@ pub(super) fn learn(signal: &Signal, windows: &[Measurement], statistics: &Stati
             share,
             // Two halves of the old release say most: what both of them went through at once is no dispersion.
             dispersion: dispersion_of(cut).or_else(|| pearson_dispersion(&counts, NEIGHBOURS).ok().flatten()),
+            seasonal: false,
             span: Span::between(from, until),
             until,
         }),
@@ -142,6 +171,7 @@ pub(super) fn beside(signal: &Signal, control: &Reading, rules: &RuleSet) -> Opt
         more_cuts,
         share: careful(share, statistics.delta).ok()?,
         dispersion: None,
+        seasonal: false,
         span: Span::default(),
         until: Timestamp::UNIX_EPOCH,
     })
@@ -163,18 +193,7 @@ fn own_cut(signal: &Signal, readings: &[&Reading], statistics: &Statistics) -> R
         Measure::Latency { quantile, .. } => {
             quantile_edge(readings, quantile, statistics.delta).map(Cut::Slower)
         }
-        Measure::Gauge { .. } => {
-            let mut levels: Vec<f64> = readings
-                .iter()
-                .filter_map(
-                    |reading| if let Reading::Level { value } = reading { Some(*value) } else { None },
-                )
-                .collect();
-            levels.sort_by(f64::total_cmp);
-            // The 95th percentile of the old levels: a peak of the past is not yet news.
-            let place = (levels.len() * 19).div_ceil(20).saturating_sub(1);
-            levels.get(place).map(|level| Cut::Higher(*level)).ok_or_else(|| "no levels were measured".into())
-        }
+        Measure::Gauge { .. } => Err("a gauge is known level by level".into()),
     }
 }
 

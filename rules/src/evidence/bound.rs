@@ -205,9 +205,6 @@ fn build(
     State::Running(Box::new(Live { question, test, sequence }))
 }
 
-/// A window of a gauge is one trial, and the bound is broken when more than half of the windows are beyond it.
-const GAUGE_SHARE: f64 = 0.5;
-
 /// The bound in terms of trials.
 fn question(
     bound: Bound,
@@ -249,13 +246,6 @@ fn question(
                 true => Question { control: Cut::Slower(*old), level: 1.0, kind: Kind::Ratio, ..question },
                 false => question,
             })
-        }
-        (Measure::Gauge { .. }, Bound::Above(level)) => Ok(share(Cut::Higher(level.value), GAUGE_SHARE)),
-        (Measure::Gauge { .. }, Bound::TimesBaseline(times)) => {
-            let Some(SignalBaseline { cut: Cut::Higher(old), .. }) = before else {
-                return Err(no_baseline());
-            };
-            Ok(share(Cut::Higher(times * old), GAUGE_SHARE))
         }
         (measure, bound) => {
             Err(format!("\"{bound}\" says nothing about a signal of kind {}", measure.kind()))

@@ -13,8 +13,6 @@ pub enum Cut {
     Direct,
     /// Bad is slower than this bucket edge, in seconds.
     Slower(f64),
-    /// Bad is a level above this: one trial a window.
-    Higher(f64),
 }
 
 impl Cut {
@@ -29,9 +27,6 @@ impl Cut {
                 // Sums of floats: keep `bad <= total` exact.
                 Some(((total - fast).clamp(0.0, total), total))
             }
-            (Cut::Higher(level), Reading::Level { value }) => {
-                Some((f64::from(u8::from(*value > level)), 1.0))
-            }
             _ => None,
         }
     }
@@ -42,7 +37,6 @@ impl Cut {
             (Cut::Direct, Measure::Availability { .. }) => "share of samples that are down".into(),
             (Cut::Direct, _) => "share of bad events".into(),
             (Cut::Slower(edge), _) => format!("share of requests slower than {edge} s"),
-            (Cut::Higher(level), _) => format!("share of windows with a level above {level}"),
         }
     }
 }

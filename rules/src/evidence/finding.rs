@@ -1,5 +1,6 @@
 //! What one look at one bound of one signal says.
 
+use super::onset::Beginning;
 use super::running::Running;
 use crate::ids::SignalName;
 use crate::matrix::{Bound, Severity, Truth};
@@ -30,6 +31,12 @@ pub struct Finding {
     /// Against a control: the ratio of the shares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<RatioFinding>,
+    /// Of a gauge: its level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<LevelFinding>,
+    /// When it began, once it is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beginning: Option<Beginning>,
     /// Trials.
     pub n: f64,
     /// Evidence so far, in natural-log units.
@@ -38,6 +45,21 @@ pub struct Finding {
     pub log_e_needed: f64,
     /// Since when and why there are no data, or which part is missing; `None` if nothing is.
     pub missing: Option<String>,
+}
+
+/// The level of a gauge, in its own unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LevelFinding {
+    /// Now.
+    pub now: Option<f64>,
+    /// What is usual now, by its past.
+    pub usual: f64,
+    /// What it must stay below.
+    pub bound: Option<f64>,
+    /// Where "usual" was read from: `week`, `day` or `trailing`.
+    pub season: String,
+    /// How many rehearsals on its past alarmed, of how many; `None` if its past is too short to rehearse.
+    pub rehearsed: Option<(u32, u32)>,
 }
 
 /// Canary against control, as a ratio of shares.
@@ -81,6 +103,8 @@ impl Finding {
             before: None,
             threshold: None,
             ratio: None,
+            level: None,
+            beginning: None,
             n: 0.0,
             log_e: None,
             log_e_needed: needed,

@@ -78,13 +78,34 @@ impl Running {
         }
     }
 
-    /// Log-likelihood ratios of one block, nats, one per alternative.
-    pub fn block_evidence(&self, arms: &TwoArms) -> Result<Vec<f64>, StatsError> {
-        match self {
+    /// Log-likelihood ratios of one block, nats, one per alternative; `None` if it says nothing.
+    pub fn block_evidence(&self, arms: &TwoArms) -> Result<Option<Vec<f64>>, StatsError> {
+        let told = match self {
+            Running::Share(_) => arms.canary_total > 0.0,
+            Running::Ratio(_) => arms.canary_total > 0.0 && arms.control_total > 0.0,
+        };
+        let values = match self {
             Running::Share(test) => {
-                Ok(test.block_evidence(arms.canary_bad, arms.canary_total)?.as_slice().to_vec())
+                test.block_evidence(arms.canary_bad, arms.canary_total)?.as_slice().to_vec()
             }
-            Running::Ratio(test) => Ok(test.block_evidence(arms)?[..test.alternatives()].to_vec()),
+            Running::Ratio(test) => test.block_evidence(arms)?[..test.alternatives()].to_vec(),
+        };
+        Ok(told.then_some(values))
+    }
+
+    /// How many alternatives there are.
+    pub fn alternatives(&self) -> usize {
+        match self {
+            Running::Share(test) => test.alternatives(),
+            Running::Ratio(test) => test.alternatives(),
+        }
+    }
+
+    /// The watch in seconds, and the weight on its beginning.
+    pub fn prior(&self) -> (f64, f64) {
+        match self {
+            Running::Share(test) => (test.parameters().horizon_seconds, test.parameters().anchor_weight),
+            Running::Ratio(test) => (test.parameters().horizon_seconds, test.parameters().anchor_weight),
         }
     }
 

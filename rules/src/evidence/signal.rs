@@ -5,11 +5,14 @@ use super::baseline::{self, BaselineState, SignalBaseline};
 use super::bound::BoundTest;
 use super::cut::{Cut, Window};
 use super::finding::Finding;
+use super::gauge::GaugeEvidence;
+use super::onset::Beginning;
 use super::running::Running;
 use super::worse::Worse;
 use crate::matrix::{Bound, Truth};
+use crate::past::Past;
 use crate::ruleset::{RuleSet, Statistics};
-use crate::signal::{Measure, Measurement, Observation, Reading, Signal};
+use crate::signal::{GaugeScale, Measure, Measurement, Observation, Reading, Signal};
 use crate::stats::{DEFAULT_DISPERSION, Direction, average, requests_needed};
 use crate::units::Span;
 use jiff::Timestamp;
@@ -30,6 +33,8 @@ pub struct SignalEvidence {
     compares: bool,
     /// "Worse than the reference by more than the margin", once there is a reference.
     worse: Option<Worse>,
+    /// Of a gauge: its tests, and the same as they were fitted.
+    gauge: Option<Box<[GaugeEvidence; 2]>>,
     /// "Shown to be no worse", each against its own null; averaged.
     better: Vec<(Cut, Running)>,
     /// One test for each bound in the matrix.
@@ -57,6 +62,9 @@ pub struct SignalEvidence {
 const FEWEST_TO_CALIBRATE: f64 = 200.0;
 /// The first minute of a canary's life says nothing about its share of the traffic: it is being put into the rotation.
 const ROTATION: Span = Span::from_seconds(60);
+/// The news of a deployment may come at the end of its rollout, or be told by another clock: what begins this shortly
+/// before it is its own.
+const ROLLOUT_SECONDS: f64 = 30.0;
 /// At most this share of samples may be "down" in a healthy service: one failed probe of five is noise or a restart.
 const MOST_DOWN_WHEN_HEALTHY: f64 = 0.2;
 /// A pass against a smaller share would take more requests than a watch ever sees.
@@ -79,6 +87,7 @@ impl SignalEvidence {
             traffic_share,
             compares: rules.compare.is_some() && signal.compare && counted,
             worse: None,
+            gauge: None,
             better: Vec::new(),
             bounds: bounds.into_iter().map(BoundTest::new).collect(),
             bad: 0.0,
@@ -98,6 +107,7 @@ impl SignalEvidence {
             worse: None,
             better: Vec::new(),
             bounds: self.bounds().map(BoundTest::new).collect(),
+            gauge: self.gauge.as_ref().map(|tests| Box::new([tests[1].clone(), tests[1].clone()])),
             bad: 0.0,
             total: 0.0,
             warming: 0.0,
@@ -121,15 +131,39 @@ impl SignalEvidence {
         }
     }
 
-    pub(super) fn take_baseline(&mut self, windows: &[Measurement], rules: &RuleSet) {
+    pub(super) fn take_baseline(&mut self, past: &Past, since: Timestamp, rules: &RuleSet) {
         // A past that changes while it is compared with would be a threshold chosen after looking: the first stands.
         if self.baseline != BaselineState::Waiting {
             return;
         }
-        self.baseline = baseline::learn(&self.signal, windows, &rules.statistics);
+        if let Measure::Gauge { scale, .. } = self.signal.measure {
+            return self.fit_gauge(scale, past, since, rules);
+        }
+        self.baseline = baseline::learn(&self.signal, past, &rules.statistics);
         self.arm(rules);
+        if let Some(worse) = &mut self.worse {
+            for window in &past.recent {
+                let seconds = Span::between(window.from, window.to).seconds();
+                worse.precede(seconds, window.observation.reading());
+            }
+        }
         // A bound that was looked at before its baseline had come gets another chance.
         self.bounds.iter_mut().for_each(BoundTest::retry);
+    }
+
+    fn fit_gauge(&mut self, scale: GaugeScale, past: &Past, since: Timestamp, rules: &RuleSet) {
+        let alpha = rules.statistics.alpha * self.share;
+        let horizon = rules.watch.watch_for.seconds();
+        let bounds = self.bounds.iter().map(|test| test.bound);
+        let levels = past.levels.as_ref();
+        match GaugeEvidence::fit(scale, levels, since, bounds, alpha, horizon) {
+            Ok(fitted) => {
+                let seen = levels.map_or(0, |levels| levels.values.iter().flatten().count());
+                self.baseline = BaselineState::Levels(u32::try_from(seen).unwrap_or(u32::MAX));
+                self.gauge = Some(Box::new([fitted.clone(), fitted]));
+            }
+            Err(reason) => self.baseline = BaselineState::Missing(reason),
+        }
     }
 
     /// Builds the tests that need a reference.
@@ -274,7 +308,11 @@ impl SignalEvidence {
             self.total += total;
         }
         if let Some(worse) = &mut self.worse {
-            worse.take(window);
+            let grace = rules.watch.baseline_gap.seconds().max(ROLLOUT_SECONDS);
+            worse.take(window, rules.statistics.alpha * self.share, grace);
+        }
+        if let Some(tests) = &mut self.gauge {
+            tests[0].take(window.own, window.seconds);
         }
         for (cut, test) in &mut self.better {
             let arms = window.trials(*cut, *cut).unwrap_or_default();
@@ -291,8 +329,8 @@ impl SignalEvidence {
     fn own_cut(&self) -> Option<Cut> {
         match (&self.signal.measure, self.baseline.known()) {
             (Measure::Proportion { .. } | Measure::Availability { .. }, _) => Some(Cut::Direct),
-            (Measure::Latency { .. } | Measure::Gauge { .. }, Some(before)) => Some(before.cut),
-            (Measure::Latency { .. } | Measure::Gauge { .. }, None) => None,
+            (Measure::Latency { .. }, before) => before.map(|before| before.cut),
+            (Measure::Gauge { .. }, _) => None,
         }
     }
 
@@ -317,12 +355,18 @@ impl SignalEvidence {
 
     /// Evidence for "worse than the reference", without the worst instance where there are several, in natural-log units.
     pub fn worse_log_e(&self) -> Option<f64> {
-        self.worse.as_ref().map(Worse::log_e)
+        let gauge = self.gauge.as_ref().map(|tests| tests[0].log_e());
+        self.worse.as_ref().map(Worse::log_e).or(gauge)
     }
 
     /// The same with every instance.
     pub fn worse_log_e_of_all(&self) -> Option<f64> {
-        self.worse.as_ref().map(Worse::log_e_of_all)
+        self.worse.as_ref().map(Worse::log_e_of_all).or_else(|| self.worse_log_e())
+    }
+
+    /// When it began to be worse, once that is shown.
+    pub fn beginning(&self) -> Option<Beginning> {
+        self.worse.as_ref().and_then(Worse::beginning)
     }
 
     /// Instances without which the release is not shown to be worse, though with them it is: worst first.
@@ -332,7 +376,7 @@ impl SignalEvidence {
 
     /// Whether there is something that it can be compared with: a control, or its past.
     pub fn has_reference(&self) -> bool {
-        self.compares || self.baseline.known().is_some()
+        self.compares || self.gauge.is_some() || self.baseline.known().is_some()
     }
 
     /// Whether it is compared with a control.
@@ -363,7 +407,8 @@ impl SignalEvidence {
 
     /// Evidence against each bound, nats.
     pub(super) fn bound_log_es(&self) -> impl Iterator<Item = f64> {
-        self.bounds.iter().filter_map(BoundTest::log_e)
+        let gauge = self.gauge.iter().flat_map(|tests| tests[0].bound_log_es());
+        self.bounds.iter().filter_map(BoundTest::log_e).chain(gauge)
     }
 
     /// How many bytes the running state takes, as numbers of eight bytes: of all tests, and of leaving instances out.
@@ -392,12 +437,15 @@ impl SignalEvidence {
         Some(((all as f64) * (1.0 - (log_e / needed).clamp(0.0, 0.9))).ceil() as u64)
     }
 
-    pub(super) fn finding(&self, bound: Bound, statistics: &Statistics) -> Finding {
+    /// What is known about `bound`.
+    pub fn finding(&self, bound: Bound, statistics: &Statistics) -> Finding {
         let alpha = statistics.alpha
             * if bound == Bound::Starved { self.traffic_share.max(f64::MIN_POSITIVE) } else { self.share };
         let hole = self.hole.as_ref().map(|(since, reason)| format!("{reason} (since {since:.0})"));
         let mut finding = Finding::unknown(self.signal.name.clone(), bound, -alpha.ln(), hole);
-        if bound == Bound::Worse {
+        if let Some(tests) = &self.gauge {
+            tests[0].fill(&mut finding, alpha);
+        } else if bound == Bound::Worse {
             self.fill_worse(&mut finding, alpha);
         } else if let Some(test) = self.bounds.iter().find(|test| test.bound == bound) {
             test.fill(&mut finding, &self.signal, self.baseline.known(), alpha);
@@ -431,6 +479,7 @@ impl SignalEvidence {
         };
         finding.what = worse.cut().words(&self.signal.measure);
         finding.before = self.baseline.known().map(|before| before.share.mean);
+        finding.beginning = worse.beginning();
         finding.log_e = Some(worse.log_e());
         finding.read(worse.test(), worse.seen(), worse.sequence(), worse.rejects(alpha), alpha);
         let outliers = worse.outliers(alpha);

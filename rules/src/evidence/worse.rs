@@ -3,7 +3,9 @@
 
 use super::cut::{Cut, Window};
 use super::jackknife::Jackknife;
+use super::onset::{Beginning, Memory};
 use super::running::Running;
+use crate::signal::Reading;
 use crate::stats::{RatioSequence, TwoArms, average};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,6 +21,8 @@ pub(super) struct Worse {
     sequence: Option<RatioSequence>,
     /// What was counted at the first cut.
     seen: TwoArms,
+    /// When it began.
+    memory: Memory,
     /// The most evidence ever, of everything and without the worst instance, nats.
     peak_of_all: f64,
     peak: f64,
@@ -32,12 +36,22 @@ impl Worse {
             Running::Ratio(test) => RatioSequence::new(test.parameters().cluster).ok(),
             Running::Share(_) => None,
         };
-        let (jackknife, seen) = (Jackknife::default(), TwoArms::default());
-        Some(Self { tests, jackknife, sequence, seen, peak_of_all: 0.0, peak: 0.0 })
+        let (jackknife, seen, memory) = (Jackknife::default(), TwoArms::default(), Memory::new());
+        Some(Self { tests, jackknife, sequence, seen, memory, peak_of_all: 0.0, peak: 0.0 })
     }
 
-    /// Takes one window in.
-    pub fn take(&mut self, window: &Window<'_>) {
+    /// Takes in what was seen in the last minutes before the deployment, to date an onset that lies there. Only where the
+    /// past is what is compared with: a canary has none.
+    pub fn precede(&mut self, seconds: f64, reading: Option<&Reading>) {
+        if matches!(self.tests[0].1, Running::Share(_)) {
+            let (bad, total) = reading.and_then(|reading| self.tests[0].0.trial(reading)).unwrap_or_default();
+            self.memory.precede(seconds, bad, total);
+        }
+    }
+
+    /// Takes one window in. At the level `alpha` it is shown, and then its beginning is dated; `grace` seconds before the
+    /// deployment belong to the rollout.
+    pub fn take(&mut self, window: &Window<'_>, alpha: f64, grace: f64) {
         let (cut, first) = &self.tests[0];
         let has_control = window.control.is_some();
         if let Some(arms) = window.trials(*cut, *cut) {
@@ -54,8 +68,18 @@ impl Worse {
             let arms = window.trials(*cut, *cut).unwrap_or_default();
             let _unchanged_on_error = test.update(&arms, has_control, window.seconds);
         }
+        let arms = window.trials(self.cut(), self.cut()).unwrap_or_default();
+        self.memory.take(&arms, window.seconds);
         self.peak_of_all = self.peak_of_all.max(self.log_e_of_all());
         self.peak = self.peak.max(self.log_e());
+        if self.rejects(alpha) {
+            self.memory.date(&self.tests[0].1, grace);
+        }
+    }
+
+    /// When it began, once it was shown.
+    pub fn beginning(&self) -> Option<Beginning> {
+        self.memory.beginning()
     }
 
     /// Evidence now, all instances together, nats.
@@ -113,6 +137,9 @@ impl Worse {
     pub fn numbers(&self) -> (usize, usize) {
         let tests: usize = self.tests.iter().map(|(_, test)| test.numbers()).sum();
         // what was seen, and the two peaks
-        (tests + self.sequence.as_ref().map_or(0, RatioSequence::numbers) + 6, self.jackknife.numbers())
+        (
+            tests + self.memory.numbers() + self.sequence.as_ref().map_or(0, RatioSequence::numbers) + 6,
+            self.jackknife.numbers(),
+        )
     }
 }

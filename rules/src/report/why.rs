@@ -1,10 +1,13 @@
 //! The why card: for every decision, and for every non-decision, what it rests on and what is still missing.
 
-use crate::evidence::{BaselineState, Finding, SignalEvidence};
+use crate::evidence::{
+    BaselineState, Beginning, Finding, LevelFinding, RatioFinding, SignalEvidence, outlier_words,
+};
 use crate::execution::StepState;
 use crate::guard::Hold;
 use crate::ids::SignalName;
-use crate::matrix::Truth;
+use crate::matrix::{Bound, Truth};
+use crate::ruleset::Statistics;
 use crate::signal::Measure;
 use crate::stats::Interval;
 use crate::units::Span;
@@ -58,18 +61,26 @@ pub struct SignalCard {
     pub bad_is: String,
     /// Whether it reports: `full`, or what is missing.
     pub coverage: String,
+    /// Looks with data, and looks that brought nothing or came too late.
+    pub windows: (u32, u32),
     /// Bad trials since the beginning.
     pub bad: f64,
     /// All trials since the beginning.
     pub total: f64,
+    /// Bad and all trials of the control, if there is one.
+    pub control: Option<(f64, f64)>,
     /// Share before the deployment.
     pub before: Option<f64>,
     /// How it was before, or why that is not known.
     pub baseline: String,
-    /// Evidence for "worse than before".
+    /// Now against the reference: interval, ratio, bound, when it began.
+    pub comparison: Finding,
+    /// Evidence for "worse than the reference".
     pub worse: Option<f64>,
     /// Evidence at which that is believed.
     pub worse_needed: f64,
+    /// Instances without which the release is not shown to be worse.
+    pub outliers: Vec<String>,
     /// Evidence for "no worse".
     pub pass: Option<f64>,
     /// Evidence at which that is believed.
@@ -117,11 +128,7 @@ pub fn why_card(watch: &Watch, now: Timestamp) -> WhyCard {
         together: evidence.together(),
         together_needed: -statistics.alpha.ln(),
         worse_signals: evidence.discoveries().into_iter().map(SignalName::to_string).collect(),
-        signals: evidence
-            .signals
-            .values()
-            .map(|signal| signal_card(signal, statistics.alpha, statistics.beta))
-            .collect(),
+        signals: evidence.signals.values().map(|signal| signal_card(signal, statistics)).collect(),
         rows: rows(&judgement),
     }
 }
@@ -148,9 +155,10 @@ fn rows(judgement: &Judgement) -> Vec<RowCard> {
         .collect()
 }
 
-fn signal_card(evidence: &SignalEvidence, alpha: f64, beta: f64) -> SignalCard {
+fn signal_card(evidence: &SignalEvidence, statistics: &Statistics) -> SignalCard {
     let (bad, total) = evidence.counts();
-    let pass = evidence.pass(beta);
+    let pass = evidence.pass(statistics.beta);
+    let comparison = evidence.finding(Bound::Worse, statistics);
     SignalCard {
         name: evidence.signal.name.to_string(),
         role: format!("{:?}", evidence.signal.role).to_lowercase(),
@@ -165,25 +173,35 @@ fn signal_card(evidence: &SignalEvidence, alpha: f64, beta: f64) -> SignalCard {
             .hole
             .as_ref()
             .map_or_else(|| "full".into(), |(since, why)| format!("{why} (since {since:.0})")),
+        windows: (evidence.windows, evidence.lost),
         bad,
         total,
+        control: evidence.control_counts(),
         before: evidence.baseline.known().map(|before| before.share.mean),
-        baseline: match &evidence.baseline {
-            BaselineState::Waiting => "not measured yet".into(),
-            BaselineState::Missing(why) => why.clone(),
-            BaselineState::Known(before) => format!(
-                "{} of {:.0} in {}",
-                // As counted: the model's mean is never 0, and nobody who sees 0 of 1440 would believe it.
-                percent(before.share.bad / before.share.requests),
-                before.share.requests,
-                Span::from_seconds(before.span.milliseconds() / 1_000)
-            ),
-        },
+        baseline: baseline_words(&evidence.baseline),
         worse: evidence.worse_log_e(),
-        worse_needed: -(alpha * evidence.share).ln(),
+        worse_needed: comparison.log_e_needed,
+        comparison,
+        outliers: evidence.outliers(statistics.alpha).into_iter().map(str::to_owned).collect(),
         pass: pass.map(|(log_e, _)| log_e),
-        pass_needed: -beta.ln(),
-        requests_to_pass: evidence.requests_to_pass(beta),
+        pass_needed: -statistics.beta.ln(),
+        requests_to_pass: evidence.requests_to_pass(statistics.beta),
+    }
+}
+
+fn baseline_words(baseline: &BaselineState) -> String {
+    match baseline {
+        BaselineState::Waiting => "not measured yet".into(),
+        BaselineState::Missing(why) => why.clone(),
+        BaselineState::Levels(count) => format!("{count} levels"),
+        BaselineState::Known(before) => format!(
+            "{} of {:.0} in {}{}",
+            // As counted: the model's mean is never 0, and nobody who sees 0 of 1440 would believe it.
+            percent(before.share.bad / before.share.requests),
+            before.share.requests,
+            Span::from_seconds(before.span.milliseconds() / 1_000),
+            if before.seasonal { " and this time of earlier days" } else { "" }
+        ),
     }
 }
 
@@ -270,6 +288,12 @@ impl fmt::Display for WhyCard {
         for signal in &self.signals {
             write_signal(f, signal)?;
         }
+        if self.signals.len() > 1 {
+            let names =
+                if self.worse_signals.is_empty() { "none".into() } else { self.worse_signals.join(", ") };
+            let (together, needed) = (odds(self.together), odds(self.together_needed));
+            writeln!(f, "  together    worse {together}, believed at {needed}; shown to be worse: {names}")?;
+        }
         if self.signals.is_empty() {
             writeln!(
                 f,
@@ -289,18 +313,27 @@ impl fmt::Display for WhyCard {
 }
 
 fn write_signal(f: &mut fmt::Formatter<'_>, signal: &SignalCard) -> fmt::Result {
-    let now = if signal.total > 0.0 { percent(signal.bad / signal.total) } else { "–".into() };
     writeln!(f, "  {} ({})", signal.name, signal.role)?;
-    writeln!(
-        f,
-        "    now       {now} {} ({:.0} of {:.0}), before {}",
-        signal.bad_is, signal.bad, signal.total, signal.baseline
-    )?;
-    if signal.coverage != "full" {
-        writeln!(f, "    coverage  {}", signal.coverage)?;
+    let comparison = &signal.comparison;
+    match &comparison.level {
+        Some(level) => write_level(f, level)?,
+        None => write_shares(f, signal)?,
+    }
+    if signal.coverage == "full" && signal.windows.1 == 0 {
+        writeln!(f, "    coverage  full, {} looks", signal.windows.0)?;
+    } else {
+        let (seen, lost) = signal.windows;
+        writeln!(f, "    coverage  {}; {seen} looks, {lost} without data", signal.coverage)?;
     }
     if let Some(worse) = signal.worse {
         writeln!(f, "    worse     {}, believed at {}", odds(worse), odds(signal.worse_needed))?;
+    }
+    if let Some(began) = comparison.beginning {
+        writeln!(f, "    began     {}", beginning_words(&began))?;
+    }
+    if !signal.outliers.is_empty() {
+        let names: Vec<&str> = signal.outliers.iter().map(String::as_str).collect();
+        writeln!(f, "    outlier   {}", outlier_words(&names))?;
     }
     if let Some(pass) = signal.pass {
         write!(f, "    no worse  {}, believed at {}", odds(pass), odds(signal.pass_needed))?;
@@ -312,6 +345,62 @@ fn write_signal(f: &mut fmt::Formatter<'_>, signal: &SignalCard) -> fmt::Result 
     Ok(())
 }
 
+fn write_shares(f: &mut fmt::Formatter<'_>, signal: &SignalCard) -> fmt::Result {
+    let share = |bad: f64, total: f64| if total > 0.0 { percent(bad / total) } else { "–".into() };
+    let SignalCard { bad, total, bad_is, baseline, comparison, .. } = signal;
+    let reference = match signal.control {
+        Some((bad, total)) => format!("control {} ({bad:.0} of {total:.0})", share(bad, total)),
+        None => format!("before {baseline}"),
+    };
+    writeln!(f, "    now       {} {bad_is} ({bad:.0} of {total:.0}), {reference}", share(*bad, *total))?;
+    match (&comparison.ratio, comparison.interval) {
+        (Some(ratio), _) => writeln!(f, "    interval  {}", ratio_words(ratio)),
+        (None, Some(interval)) => {
+            let bound = comparison.threshold.map_or_else(|| "–".into(), percent);
+            writeln!(f, "    interval  {}, bound {bound}", interval_words(Some(interval)))
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+fn write_level(f: &mut fmt::Formatter<'_>, level: &LevelFinding) -> fmt::Result {
+    let now = level.now.map_or_else(|| "–".into(), |now| format!("{now:.4}"));
+    writeln!(f, "    now       {now}, usual {:.4} (by its {})", level.usual, season_words(&level.season))?;
+    match level.rehearsed {
+        Some((fired, runs)) => writeln!(f, "    rehearsed {runs} times on its past, {fired} false alarms"),
+        None => writeln!(f, "    rehearsed not: its past is too short; it may only suggest"),
+    }
+}
+
+fn season_words(season: &str) -> &'static str {
+    match season {
+        "week" => "hour of the week",
+        "day" => "time of day",
+        _ => "last hours",
+    }
+}
+
+/// A ratio with what the data do not exclude.
+fn ratio_words(ratio: &RatioFinding) -> String {
+    let now = ratio.now.map_or_else(|| "–".into(), |now| format!("{now:.2}"));
+    let upper = ratio.interval.upper.map_or_else(|| "?".into(), |upper| format!("{upper:.2}"));
+    format!("{now} times the control, {:.2} … {upper}, bound {:.2}", ratio.interval.lower, ratio.threshold)
+}
+
+/// When it began, for people.
+fn beginning_words(began: &Beginning) -> String {
+    let moment = |seconds: f64| match seconds {
+        seconds if seconds < -0.5 => format!("{:.0} s before", -seconds),
+        seconds => format!("{:.0} s after", seconds.max(0.0)),
+    };
+    format!(
+        "{} the deployment (80 %: {} … {})",
+        moment(began.seconds),
+        moment(began.earliest),
+        moment(began.latest)
+    )
+}
+
 fn write_finding(f: &mut fmt::Formatter<'_>, row: &RowCard, finding: &Finding) -> fmt::Result {
     let truth = match finding.truth {
         Truth::Holds => "holds",
@@ -319,16 +408,26 @@ fn write_finding(f: &mut fmt::Formatter<'_>, row: &RowCard, finding: &Finding) -
         Truth::Unknown => "unknown",
     };
     writeln!(f, "  row {} ({}): {} {} {truth}", row.row, row.severity, finding.signal, finding.bound)?;
-    let threshold = finding.threshold.map_or_else(|| "–".into(), percent);
-    let now = finding.now.map_or_else(|| "–".into(), percent);
     let log_e = finding.log_e.map_or_else(|| "–".into(), odds);
-    writeln!(
-        f,
-        "    {}: {now}, interval {}, bound {threshold}, n {:.0}",
-        finding.what,
-        interval_words(finding.interval),
-        finding.n
-    )?;
+    let now = finding.now.map_or_else(|| "–".into(), percent);
+    match (&finding.level, &finding.ratio) {
+        (Some(level), _) => {
+            let number = |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.4}"));
+            writeln!(f, "    {}: {}, bound {}", finding.what, number(level.now), number(level.bound))?;
+        }
+        (None, Some(ratio)) => {
+            writeln!(f, "    {}: {now}, {}, n {:.0}", finding.what, ratio_words(ratio), finding.n)?;
+        }
+        (None, None) => {
+            let threshold = finding.threshold.map_or_else(|| "–".into(), percent);
+            let interval = interval_words(finding.interval);
+            writeln!(
+                f,
+                "    {}: {now}, interval {interval}, bound {threshold}, n {:.0}",
+                finding.what, finding.n
+            )?;
+        }
+    }
     writeln!(f, "    evidence {log_e}, believed at {}", odds(finding.log_e_needed))?;
     if let (Truth::Unknown, Some(missing)) = (finding.truth, &finding.missing) {
         writeln!(f, "    missing: {missing}")?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ids::SignalName;
-use crate::signal::Role;
+use crate::signal::{GaugeScale, Role};
 use proptest::prelude::*;
 
 /// Seconds after an arbitrary beginning.
@@ -40,7 +40,7 @@ pub(super) fn availability() -> Signal {
 }
 
 pub(super) fn gauge() -> Signal {
-    signal(Measure::Gauge { value: "depth".into() })
+    signal(Measure::Gauge { value: "depth".into(), scale: GaugeScale::Backlog })
 }
 
 pub(super) const FRESH: Span = Span::from_seconds(30);

@@ -72,7 +72,7 @@ pub(crate) fn open_unit(quantity: &'static str, value: f64) -> Result<f64, Stats
 }
 
 /// Most requests in one count. Below 2^53, so a float still holds every integer, and far from where sums overflow.
-const MOST_REQUESTS: f64 = 1e15;
+pub(crate) const MOST_REQUESTS: f64 = 1e15;
 
 /// Checks the two counts every proportion starts from: `0 <= bad <= total`, both finite.
 pub(crate) fn counts(bad: f64, total: f64) -> Result<(), StatsError> {

@@ -200,6 +200,12 @@ impl ProportionTest {
         self.total
     }
 
+    /// How many alternatives the grid has.
+    #[must_use]
+    pub fn alternatives(&self) -> usize {
+        self.mixture.alternatives()
+    }
+
     /// How many numbers make up the running state.
     #[must_use]
     pub fn numbers(&self) -> usize {

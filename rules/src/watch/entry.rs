@@ -7,6 +7,7 @@ use crate::deployment::{Deployment, Report, ReportState};
 use crate::execution::{Direction, Execution, ExecutionEnd, IllegalTransition};
 use crate::ids::{PlanDigest, SignalName, WatchId};
 use crate::matrix::Severity;
+use crate::past::Past;
 use crate::plan::{CannotPlan, RollbackPlan};
 use crate::ruleset::RuleSet;
 use crate::signal::Measurement;
@@ -32,8 +33,8 @@ pub enum Entry {
     },
     /// The past of the signals.
     BaselineTaken {
-        /// By signal, oldest first.
-        windows: BTreeMap<SignalName, Vec<Measurement>>,
+        /// By signal.
+        past: BTreeMap<SignalName, Past>,
     },
     /// A look.
     Measured {
@@ -276,8 +277,8 @@ impl Watch {
             Entry::Opened { .. } => {
                 return Err(BrokenLedger::Before { watch: self.id.clone(), what: "a second opening" });
             }
-            Entry::BaselineTaken { windows } => {
-                self.evidence.take_baseline(windows, &self.rules);
+            Entry::BaselineTaken { past } => {
+                self.evidence.take_baseline(past, &self.rules);
             }
             Entry::Measured { measurements } => self.take_measurements(measurements),
             Entry::Reported { report } => self.take_report(report),

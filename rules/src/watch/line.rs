@@ -18,7 +18,7 @@ impl Entry {
             Entry::Opened { deployment, .. } => {
                 format!("{} {} deployed, watching", deployment.service, deployment.release.version)
             }
-            Entry::BaselineTaken { windows } => format!("baseline taken of {} signals", windows.len()),
+            Entry::BaselineTaken { past } => format!("baseline taken of {} signals", past.len()),
             Entry::Reported { report } => {
                 let state = if report.state == ReportState::Firing { "reported" } else { "resolved" };
                 let summary: String = report.summary.chars().take(MOST_SUMMARY).collect();

@@ -7,6 +7,7 @@ use crate::execution::Direction;
 use crate::fleet::FleetEntry;
 use crate::ids::{EnvironmentName, PlanDigest, PlanId, ServiceName, SignalName, Version, WatchId};
 use crate::matrix::Severity;
+use crate::past::{Past, Ranges};
 use crate::plan::Step;
 use crate::signal::Measurement;
 use crate::units::Span;
@@ -22,7 +23,7 @@ pub enum Input {
     /// The agent started again and restored the watch from the ledger.
     Restarted,
     /// The past of the signals, oldest window first.
-    Baseline(BTreeMap<SignalName, Vec<Measurement>>),
+    Baseline(BTreeMap<SignalName, Past>),
     /// What came of a look.
     Samples(Vec<Measurement>),
     /// An alert, a test result, an incident.
@@ -78,14 +79,10 @@ pub enum Effect {
         /// What it means for the fleet; durable together with the entry.
         fleet: Vec<FleetEntry>,
     },
-    /// Measure the past: windows of this length from `from` to `to`, for every signal.
+    /// Measure the past of every signal.
     MeasureBaseline {
-        /// Beginning.
-        from: Timestamp,
-        /// End.
-        to: Timestamp,
-        /// Length of a window.
-        window: Span,
+        /// Which parts of it.
+        ranges: Ranges,
     },
     /// Measure now: for each signal from the end of its last window on.
     Measure {

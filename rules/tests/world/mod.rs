@@ -10,6 +10,7 @@ use rules::guard::{EffectView, before_effect};
 use rules::ids::{
     EnvironmentName, PlanDigest, ServiceName, SignalName, SourceName, StepName, Version, WatchId,
 };
+use rules::past::{Past, Ranges, Windows};
 use rules::ruleset::{RuleSet, shipped_matrix};
 use rules::runbook::{Runbook, RunbookStep};
 use rules::signal::{Measure, Measurement, Observation, Reading, Signal};
@@ -316,8 +317,8 @@ impl World {
                     }
                     self.entries.push((self.now, entry));
                 }
-                Effect::MeasureBaseline { from, to, window } if self.baseline_comes => {
-                    let input = self.baseline(from, to, window);
+                Effect::MeasureBaseline { ranges } if self.baseline_comes => {
+                    let input = self.baseline(&ranges);
                     self.pending.push((self.now, input));
                 }
                 Effect::MeasureBaseline { .. } => {}
@@ -377,18 +378,15 @@ impl World {
         self.loads.iter().rev().find(|(from, _)| *from <= time).unwrap().1
     }
 
-    fn baseline(&mut self, from: Timestamp, to: Timestamp, window: Span) -> Input {
-        let mut windows: BTreeMap<SignalName, Vec<Measurement>> = BTreeMap::new();
-        for name in self.watch.rules.signals.keys().cloned().collect::<Vec<_>>() {
-            let mut begin = from;
-            while begin < to {
-                let end = window.after(begin).min(to);
-                let measured = self.measure(&name, begin, end);
-                windows.entry(name.clone()).or_default().push(measured);
-                begin = end;
-            }
-        }
-        Input::Baseline(windows)
+    fn baseline(&mut self, ranges: &Ranges) -> Input {
+        let names: Vec<SignalName> = self.watch.rules.signals.keys().cloned().collect();
+        let past = names.into_iter().map(|name| {
+            let mut windows =
+                |windows: Windows| windows.each().map(|one| self.measure(&name, one.from, one.to)).collect();
+            let (trailing, recent) = (windows(ranges.trailing), windows(ranges.recent));
+            (name, Past { trailing, recent, ..Past::default() })
+        });
+        Input::Baseline(past.collect())
     }
 
     /// What a source would say about a signal in the window.

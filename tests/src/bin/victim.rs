@@ -1,7 +1,9 @@
 //! The deployed service: answers `GET /work` well or badly, as its arguments say, and counts it in `/metrics`.
 //!
 //! Errors are drawn from a hash of the seed and the request's number: independent like those of a real service, yet
-//! the same in each run. The metrics are written by hand in the text format, the way a service in any language does.
+//! the same in each run. `POST /admin/errors?rate=0.05` and `POST /admin/latency?ms=20` make it worse or better while it
+//! runs; the dice go on where they are. The metrics are written by hand in the text format, the way a service in any
+//! language does.
 
 use std::fmt::Write as _;
 use std::io::Read;
@@ -13,16 +15,27 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use clap::Parser;
 use jiff::Timestamp;
+use serde::Deserialize;
 use tests::journal::{self, Effect};
 
 /// Upper bounds in seconds, those that Prometheus' client libraries start out with.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The highest latency in milliseconds: nobody waits longer for an answer.
+const LATENCY_LIMIT_MS: u64 = 60_000;
+
+/// The highest spread: beyond it one request in a hundred takes a thousand times the median.
+const SPREAD_LIMIT: f64 = 3.0;
+
+/// Latencies stay within so many standard deviations of the median; one draw in 16,000 lies beyond. Without it a
+/// single request could outlast the test.
+const DEVIATIONS_LIMIT: f64 = 4.0;
 
 /// A small HTTP service that can be told to be bad.
 #[derive(Debug, Parser)]
@@ -39,6 +52,13 @@ struct Arguments {
     /// How long a request takes, in milliseconds.
     #[arg(long, default_value_t = 0)]
     latency_ms: u64,
+    /// Spread latencies around `--latency-ms` as their median, log-normally: the standard deviation of their logarithm.
+    /// With 0.5 the 95th percentile is 2.3 times the median.
+    #[arg(long)]
+    spread: Option<f64>,
+    /// The label `pod` of its metrics; none if not given.
+    #[arg(long)]
+    pod: Option<String>,
     /// Which requests fail.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -63,6 +83,9 @@ struct Durations {
 #[derive(Debug)]
 struct Service {
     arguments: Arguments,
+    /// The bits of the share of requests that fail: there is no atomic float.
+    error_rate: AtomicU64,
+    latency_ms: AtomicU64,
     requests: AtomicU64,
     good: AtomicU64,
     bad: AtomicU64,
@@ -75,6 +98,14 @@ struct Service {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     ensure!((0.0..=1.0).contains(&arguments.error_rate), "--error-rate must lie between 0 and 1");
+    ensure!(
+        arguments.latency_ms <= LATENCY_LIMIT_MS,
+        "--latency-ms must lie between 0 and {LATENCY_LIMIT_MS}"
+    );
+    ensure!(
+        arguments.spread.is_none_or(|spread| (0.0..=SPREAD_LIMIT).contains(&spread)),
+        "--spread must lie between 0 and {SPREAD_LIMIT}"
+    );
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, arguments.port))
         .await
         .with_context(|| format!("listening on port {} of 127.0.0.1", arguments.port))?;
@@ -87,6 +118,8 @@ async fn main() -> Result<()> {
         });
     }
     let service = Arc::new(Service {
+        error_rate: AtomicU64::new(arguments.error_rate.to_bits()),
+        latency_ms: AtomicU64::new(arguments.latency_ms),
         arguments,
         requests: AtomicU64::new(0),
         good: AtomicU64::new(0),
@@ -99,6 +132,8 @@ async fn main() -> Result<()> {
         .route("/work", get(work))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
+        .route("/admin/errors", post(set_errors))
+        .route("/admin/latency", post(set_latency))
         .route("/admin/metrics-off", post(|state: State<Arc<Service>>| serve_metrics(state, false)))
         .route("/admin/metrics-on", post(|state: State<Arc<Service>>| serve_metrics(state, true)))
         .with_state(service);
@@ -133,14 +168,61 @@ fn write_whole(file: &Path, text: &str) -> Result<()> {
 
 async fn work(State(service): State<Arc<Service>>) -> StatusCode {
     let began = Instant::now();
-    service.in_flight.fetch_add(1, Relaxed);
-    tokio::time::sleep(Duration::from_millis(service.arguments.latency_ms)).await;
     let number = service.requests.fetch_add(1, Relaxed);
-    let fails = draw(service.arguments.seed, number) < service.arguments.error_rate;
+    let waiting = Waiting::begin(&service.in_flight);
+    tokio::time::sleep(service.latency(number)).await;
+    let fails = draw(service.arguments.seed, number) < f64::from_bits(service.error_rate.load(Relaxed));
     if fails { &service.bad } else { &service.good }.fetch_add(1, Relaxed);
     service.observe(began.elapsed().as_secs_f64());
-    service.in_flight.fetch_sub(1, Relaxed);
+    drop(waiting);
     if fails { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
+}
+
+/// A request that waits for its answer. It also ends when its user goes away, which drops the handler half way.
+struct Waiting<'a>(&'a AtomicI64);
+
+impl<'a> Waiting<'a> {
+    fn begin(in_flight: &'a AtomicI64) -> Waiting<'a> {
+        in_flight.fetch_add(1, Relaxed);
+        Waiting(in_flight)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Errors {
+    rate: f64,
+}
+
+async fn set_errors(State(service): State<Arc<Service>>, Query(wanted): Query<Errors>) -> impl IntoResponse {
+    if !(0.0..=1.0).contains(&wanted.rate) {
+        return (StatusCode::BAD_REQUEST, "rate must lie between 0 and 1\n".to_owned());
+    }
+    service.error_rate.store(wanted.rate.to_bits(), Relaxed);
+    (StatusCode::OK, String::new())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Latency {
+    ms: u64,
+}
+
+async fn set_latency(
+    State(service): State<Arc<Service>>,
+    Query(wanted): Query<Latency>,
+) -> impl IntoResponse {
+    if wanted.ms > LATENCY_LIMIT_MS {
+        return (StatusCode::BAD_REQUEST, format!("ms must lie between 0 and {LATENCY_LIMIT_MS}\n"));
+    }
+    service.latency_ms.store(wanted.ms, Relaxed);
+    (StatusCode::OK, String::new())
 }
 
 async fn serve_metrics(State(service): State<Arc<Service>>, serve: bool) -> StatusCode {
@@ -157,6 +239,16 @@ async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
 }
 
 impl Service {
+    /// How long the request `number` takes.
+    fn latency(&self, number: u64) -> Duration {
+        let median = Duration::from_millis(self.latency_ms.load(Relaxed));
+        match self.arguments.spread {
+            // Another series of dice than that of the errors: slow requests fail no more often than others.
+            Some(spread) => median.mul_f64((spread * draw_normal(!self.arguments.seed, number)).exp()),
+            None => median,
+        }
+    }
+
     fn observe(&self, seconds: f64) {
         let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
         let mut durations = self.durations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,11 +265,13 @@ impl Service {
 
     fn write_exposition(&self, out: &mut String) -> std::fmt::Result {
         let version = &self.arguments.version;
+        let pod = self.arguments.pod.as_ref().map(|pod| format!(",pod=\"{pod}\""));
+        let labels = format!("version=\"{version}\"{}", pod.unwrap_or_default());
         writeln!(out, "# HELP http_requests_total Answers, by status code.")?;
         writeln!(out, "# TYPE http_requests_total counter")?;
         for (code, count) in [("200", &self.good), ("500", &self.bad)] {
             let count = count.load(Relaxed);
-            writeln!(out, "http_requests_total{{code=\"{code}\",version=\"{version}\"}} {count}")?;
+            writeln!(out, "http_requests_total{{code=\"{code}\",{labels}}} {count}")?;
         }
         writeln!(out, "# HELP http_request_duration_seconds How long answers took.")?;
         writeln!(out, "# TYPE http_request_duration_seconds histogram")?;
@@ -186,15 +280,14 @@ impl Service {
         let bounds = BUCKETS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
         for (bound, count) in bounds.zip(durations.counts) {
             total += count;
-            let labels = format!("version=\"{version}\",le=\"{bound}\"");
-            writeln!(out, "http_request_duration_seconds_bucket{{{labels}}} {total}")?;
+            writeln!(out, "http_request_duration_seconds_bucket{{{labels},le=\"{bound}\"}} {total}")?;
         }
         let sum = durations.sum_seconds;
-        writeln!(out, "http_request_duration_seconds_sum{{version=\"{version}\"}} {sum}")?;
-        writeln!(out, "http_request_duration_seconds_count{{version=\"{version}\"}} {total}")?;
+        writeln!(out, "http_request_duration_seconds_sum{{{labels}}} {sum}")?;
+        writeln!(out, "http_request_duration_seconds_count{{{labels}}} {total}")?;
         writeln!(out, "# HELP queue_depth Requests that wait for their answer.")?;
         writeln!(out, "# TYPE queue_depth gauge")?;
-        writeln!(out, "queue_depth{{version=\"{version}\"}} {}", self.in_flight.load(Relaxed))
+        writeln!(out, "queue_depth{{{labels}}} {}", self.in_flight.load(Relaxed))
     }
 }
 
@@ -205,4 +298,13 @@ fn draw(seed: u64, number: u64) -> f64 {
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     bits ^= bits >> 31;
     (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// A standard normal number for request `number` (Box and Muller), cut off at `DEVIATIONS_LIMIT`.
+fn draw_normal(seed: u64, number: u64) -> f64 {
+    let pair = number.wrapping_mul(2);
+    // 1 - draw lies in (0, 1], where the logarithm is finite.
+    let radius = (-2.0 * (1.0 - draw(seed, pair)).ln()).sqrt();
+    let angle = std::f64::consts::TAU * draw(seed, pair.wrapping_add(1));
+    (radius * angle.cos()).clamp(-DEVIATIONS_LIMIT, DEVIATIONS_LIMIT)
 }
