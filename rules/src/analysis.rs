@@ -25,6 +25,7 @@ pub use report::{
 
 use crate::evidence::Evidence;
 use crate::ids::SignalName;
+use crate::past::{Past, Ranges};
 use crate::ruleset::RuleSet;
 use crate::signal::Measurement;
 use crate::units::Span;
@@ -88,19 +89,16 @@ impl Analysis {
         self.deadline
     }
 
-    /// The time before, of which the baseline is taken: from, to, and the length of one window.
+    /// What is asked of the time before.
     #[must_use]
-    pub fn before(&self) -> (Timestamp, Timestamp, Span) {
-        let settings = &self.rules.watch;
-        let to = settings.baseline_gap.before(self.began);
-        (settings.baseline_span.before(to), to, settings.baseline_window)
+    pub fn ranges(&self) -> Ranges {
+        Ranges::of(&self.rules.watch, self.began)
     }
 
-    /// Takes the past of the signals in: windows of the time before, oldest first. Only the first one counts.
-    pub fn take_baseline(&mut self, windows: BTreeMap<SignalName, Vec<Measurement>>) {
-        let checked = |windows: Vec<Measurement>| windows.into_iter().map(Measurement::checked).collect();
-        let windows = windows.into_iter().map(|(name, windows)| (name, checked(windows))).collect();
-        self.evidence.take_baseline(&windows, &self.rules);
+    /// Takes the past of the signals in. Only the first one counts.
+    pub fn take_baseline(&mut self, past: BTreeMap<SignalName, Past>) {
+        let past = past.into_iter().map(|(name, past)| (name, past.checked())).collect();
+        self.evidence.take_baseline(&past, &self.rules);
     }
 
     /// Takes windows in, those of one signal in the order of time. A hole changes no test.

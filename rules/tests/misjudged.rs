@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use rules::analysis::Analysis;
 use rules::compare::Compare;
 use rules::ids::{EnvironmentName, ServiceName, SignalName};
+use rules::past::Past;
 use rules::ruleset::{RuleSet, shipped_matrix};
 use rules::series::{Observer, RawSeries, Sample, Window};
 use rules::signal::{Measure, Measurement, Observation, Reading, Signal};
@@ -110,7 +111,7 @@ fn one_error_in_three_requests_is_no_verdict_after_a_spotless_past_either() {
         let (from, to) = (at(number * 300), at((number + 1) * 300));
         Measurement::plain(signal().name, from, to, seen(0.0, 3_000.0, to))
     });
-    analysis.take_baseline(BTreeMap::from([(signal().name, past.collect())]));
+    analysis.take_baseline(BTreeMap::from([(signal().name, Past::trailing(past.collect()))]));
     let to = at(7_260);
     analysis.take(vec![Measurement::plain(signal().name, at(7_200), to, seen(1.0, 3.0, to))]);
     assert_eq!(analysis.outcome(to), Some(Verdict::Inconclusive));

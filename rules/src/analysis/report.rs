@@ -1,7 +1,7 @@
 //! What an analysis found, as plain values: the same for a terminal, a JSON document, a test report and a job summary.
 
 use super::Analysis;
-use crate::evidence::{BaselineState, Finding, RowFinding, SignalEvidence};
+use crate::evidence::{BaselineState, Beginning, Finding, LevelFinding, RowFinding, SignalEvidence};
 use crate::matrix::{Bound, RowVerdict, Severity, Truth};
 use crate::ruleset::Statistics;
 use crate::signal::Role;
@@ -104,6 +104,8 @@ pub enum Reference {
         /// How long a time.
         span: Span,
     },
+    /// The levels of a gauge in the time before; see [`ReportedSignal::level`].
+    Levels,
     /// Nothing, for this reason.
     None(String),
 }
@@ -146,6 +148,10 @@ pub struct ReportedSignal {
     pub shown_worse: Truth,
     /// Evidence for "no worse"; `None` where there is no such test.
     pub pass: Option<Needed>,
+    /// When it began to be worse, as seconds after `began`; once that is shown.
+    pub beginning: Option<Beginning>,
+    /// The level of a gauge, in its own unit.
+    pub level: Option<LevelFinding>,
     /// How many events are counted as one witness.
     pub cluster: f64,
     /// Why it cannot be seen now; `None` if it can.
@@ -275,6 +281,7 @@ fn signal(evidence: &SignalEvidence, analysis: &Analysis) -> ReportedSignal {
             Reference::Before { counted, span: before.span }
         }
         (None, BaselineState::Missing(why)) => Reference::None(why.clone()),
+        (None, BaselineState::Levels(_)) => Reference::Levels,
         (None, BaselineState::Waiting) => Reference::None("it was not measured yet".into()),
     };
     let pass = evidence.pass(statistics.beta).map(|(evidence, needed)| Needed { evidence, needed });
@@ -296,6 +303,8 @@ fn signal(evidence: &SignalEvidence, analysis: &Analysis) -> ReportedSignal {
         worse: finding.log_e.map(|evidence| Needed { evidence, needed: finding.log_e_needed }),
         shown_worse: finding.truth,
         pass,
+        beginning: evidence.beginning(),
+        level: finding.level,
         cluster: evidence.cluster(statistics),
         hole: evidence.hole.as_ref().map(|(since, why)| format!("{why} (since {since:.0})")),
         windows: evidence.windows,
@@ -324,7 +333,7 @@ fn missing_for_a_pass(signal: &ReportedSignal) -> Option<String> {
         (Some(_), None) => Some("as counted it is no better than what is tolerated".into()),
         (None, _) => match &signal.reference {
             Reference::None(why) => Some(format!("there is nothing to compare it with: {why}")),
-            Reference::Control(_) | Reference::Before { .. } => {
+            Reference::Control(_) | Reference::Before { .. } | Reference::Levels => {
                 Some("for this kind of signal \"no worse\" cannot be shown".into())
             }
         },

@@ -188,7 +188,7 @@ fn add_signals(args: &Args, ground: &mut Ground) -> anyhow::Result<()> {
         ("errors", args.errors.clone().map(|of| Measure::Proportion { of, bad })),
         ("latency", args.latency.clone().map(|buckets| Measure::Latency { buckets, quantile })),
         ("availability", args.availability.clone().map(|up| Measure::Availability { up })),
-        ("queue_depth", args.gauge.clone().map(|value| Measure::Gauge { value })),
+        ("queue_depth", args.gauge.clone().map(|value| Measure::Gauge { value, scale: Scale::default() })),
     ];
     for (name, measure) in given {
         let Some(measure) = measure else { continue };
@@ -297,6 +297,11 @@ fn settings(args: &Args, rules: &mut RuleSet, configured: bool) {
         let usual = Span::from_milliseconds(before.milliseconds() / BASELINE_WINDOWS);
         watch.baseline_span = before;
         watch.baseline_window = usual.clamp(least, most).max(window(MOST_BASELINE_WINDOWS)).min(before);
+    }
+    // Beside a control earlier days tell nothing, and to read them takes time that a pipeline waits for.
+    let gauge = rules.signals.values().any(|signal| matches!(signal.measure, Measure::Gauge { .. }));
+    if rules.compare.is_some() && !gauge {
+        watch.seasonal_days = 0;
     }
     let statistics = &mut rules.statistics;
     statistics.alpha = args.alpha.unwrap_or(statistics.alpha);

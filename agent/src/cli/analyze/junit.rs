@@ -4,7 +4,7 @@
 //! verdicts in the three words that JUnit has.
 
 use super::Answer;
-use super::text::{arm, because, coverage, evidence, headline, ratio, reference, subject};
+use super::text::{arm, because, beginning, coverage, evidence, headline, level, ratio, reference, subject};
 use crate::cli::text::safe;
 use rules::analysis::{ReportedRow, ReportedSignal};
 use rules::matrix::Truth;
@@ -121,6 +121,8 @@ fn signal(signal: &ReportedSignal, healthy: bool) -> Case {
         ratio(signal.ratio).map(|words| format!("ratio {words}")),
         Some(format!("worse: {}", evidence(signal.worse))),
         Some(format!("no worse: {}", evidence(signal.pass))),
+        signal.level.as_ref().map(|found| format!("level {}", level(found))),
+        signal.beginning.as_ref().map(|began| format!("began {}", beginning(began))),
         Some(coverage(signal)),
         (!signal.outliers.is_empty()).then(|| format!("outlier {}", signal.outliers.join(", "))),
     ];

@@ -13,6 +13,7 @@ use futures_util::future::{Either, join_all, select};
 use jiff::Timestamp;
 use rules::analysis::{Analysis, AnalysisReport};
 use rules::ids::SignalName;
+use rules::past::Past;
 use rules::series::{Observer, Window};
 use rules::signal::{Measurement, Observation};
 use rules::units::Span;
@@ -66,14 +67,13 @@ async fn look(
     now: Timestamp,
 ) {
     if analysis.evidence().awaits_baseline() {
-        let (from, to, window) = analysis.before();
-        let Collected::Baseline(past) = collector.baseline(analysis.rules(), from, to, window).await else {
+        let Collected::Baseline(past) = collector.baseline(analysis.rules(), &analysis.ranges()).await else {
             return;
         };
         // A source that fails may be back in a moment, and a past that is missing stays missing. Without one, though,
         // nobody would see that it stays away.
         let patient = now < analysis.rules().watch.blind_after.after(opened) && now < analysis.deadline();
-        if patient && past.values().any(|windows| failed(windows)) {
+        if patient && past.values().any(failed) {
             return;
         }
         analysis.take_baseline(past);
@@ -89,8 +89,8 @@ async fn look(
     analysis.take(measured.into_iter().flatten().collect());
 }
 
-fn failed(windows: &[Measurement]) -> bool {
-    matches!(windows, [Measurement { observation: Observation::Failed { .. }, .. }])
+fn failed(past: &Past) -> bool {
+    matches!(past.trailing.as_slice(), [Measurement { observation: Observation::Failed { .. }, .. }])
 }
 
 /// What one signal did in `window`: at a usual look one measurement, after a longer time one for each `step`.

@@ -1,7 +1,9 @@
 //! The answer as Markdown: for the summary of a job, a comment, a page.
 
 use super::Answer;
-use super::text::{arm, because, coverage, evidence, headline, ratio, reference, seconds, subject};
+use super::text::{
+    arm, because, beginning, coverage, evidence, headline, ratio, reference, seconds, subject,
+};
 use crate::cli::text::{moment, safe};
 use rules::matrix::Truth;
 use std::fmt::Write as _;
@@ -38,6 +40,9 @@ fn write_answer(out: &mut String, answer: &Answer) -> std::fmt::Result {
         let mut seen = coverage(signal);
         if !signal.outliers.is_empty() {
             let _infallible = write!(seen, "; outlier {}", signal.outliers.join(", "));
+        }
+        if let Some(began) = &signal.beginning {
+            let _infallible = write!(seen, "; began {}", beginning(began));
         }
         let ratio = ratio(signal.ratio).unwrap_or_else(|| "–".to_owned());
         let cells = [

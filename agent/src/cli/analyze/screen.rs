@@ -138,6 +138,7 @@ pub(super) fn line(signal: &ReportedSignal) -> String {
         Reference::Before { counted, .. } => {
             format!("before {} of {:.0}", share(counted.share), counted.total)
         }
+        Reference::Levels => "its levels before".to_owned(),
         Reference::None(_) => "no reference".to_owned(),
     };
     let evidence = |evidence: Option<Needed>| match evidence {

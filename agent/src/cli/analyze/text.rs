@@ -4,6 +4,7 @@ use super::Answer;
 use crate::cli::console::{Console, Tone, severity_tone, verdict_tone};
 use crate::cli::text::{moment, safe};
 use rules::analysis::{AnalysisReport, Arm, Needed, Ratio, Reference, ReportedRow, ReportedSignal};
+use rules::evidence::{Beginning, LevelFinding};
 use rules::matrix::{RowVerdict, Truth};
 use rules::units::Span;
 use std::fmt::Write as _;
@@ -62,7 +63,13 @@ fn write_signal(out: &mut String, signal: &ReportedSignal) -> std::fmt::Result {
     if let Some(threshold) = signal.threshold.filter(|_| signal.ratio.is_none()) {
         writeln!(out, "    worse is  more than {}", percent(threshold))?;
     }
+    if let Some(level) = &signal.level {
+        writeln!(out, "    level     {}", safe(&self::level(level)))?;
+    }
     writeln!(out, "    worse     {}", evidence(signal.worse))?;
+    if let Some(began) = &signal.beginning {
+        writeln!(out, "    began     {}", beginning(began))?;
+    }
     writeln!(out, "    no worse  {}", evidence(signal.pass))?;
     writeln!(out, "    seen      {}", safe(&coverage(signal)))?;
     if !signal.outliers.is_empty() {
@@ -129,6 +136,7 @@ pub(super) fn reference(reference: &Reference) -> String {
             let span = Span::from_seconds(span.milliseconds() / 1_000);
             format!("before {} in {span}", arm(counted))
         }
+        Reference::Levels => "its levels before".to_owned(),
         Reference::None(why) => format!("nothing: {why}"),
     }
 }
@@ -139,6 +147,18 @@ pub(super) fn ratio(ratio: Option<Ratio>) -> Option<String> {
     let now = now.map_or_else(|| "–".to_owned(), |now| format!("{now:.2}"));
     let upper = upper.map_or_else(|| "∞".to_owned(), |upper| format!("{upper:.2}"));
     Some(format!("{now}, between {lower:.2} and {upper}; worse is more than {threshold}"))
+}
+
+/// When it began, with where the middle 80 % of the probability lie.
+pub(super) fn beginning(began: &Beginning) -> String {
+    let Beginning { seconds, earliest, latest, .. } = began;
+    format!("{seconds:.0} s after the deployment (80 %: {earliest:.0} s to {latest:.0} s)")
+}
+
+/// The level of a gauge.
+pub(super) fn level(level: &LevelFinding) -> String {
+    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"));
+    format!("{}, usual {:.4}, bound {}", number(level.now), level.usual, number(level.bound))
 }
 
 /// Evidence so far and how much is needed.
