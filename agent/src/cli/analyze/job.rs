@@ -23,7 +23,7 @@ use rules::ids::{EnvironmentName, ServiceName, SignalName, SourceName, Version};
 use rules::matrix::{Condition, Matrix};
 use rules::ruleset::{RuleSet, SHIPPED_MATRICES, shipped_matrix};
 use rules::series::Observer;
-use rules::signal::{Measure, Role, Signal};
+use rules::signal::{GaugeScale, Measure, Role, Signal};
 use rules::units::Span;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -188,7 +188,10 @@ fn add_signals(args: &Args, ground: &mut Ground) -> anyhow::Result<()> {
         ("errors", args.errors.clone().map(|of| Measure::Proportion { of, bad })),
         ("latency", args.latency.clone().map(|buckets| Measure::Latency { buckets, quantile })),
         ("availability", args.availability.clone().map(|up| Measure::Availability { up })),
-        ("queue_depth", args.gauge.clone().map(|value| Measure::Gauge { value, scale: Scale::default() })),
+        (
+            "queue_depth",
+            args.gauge.clone().map(|value| Measure::Gauge { value, scale: GaugeScale::default() }),
+        ),
     ];
     for (name, measure) in given {
         let Some(measure) = measure else { continue };
