@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use rules::analysis::{Analysis, AnalysisReport, Needed, Reference, ReportedSignal};
 use rules::units::Span;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The first line and those of the signals are whole texts.
 const LINE: &str = "{msg}";
@@ -32,7 +32,7 @@ struct Said {
     /// The verdict, and whether the past is known.
     state: String,
     /// Signals that cannot be seen; their reasons change with every look, and are told once.
-    holes: BTreeMap<String, ()>,
+    holes: BTreeSet<String>,
 }
 
 impl<'a> Screen<'a> {
@@ -62,19 +62,18 @@ impl<'a> Screen<'a> {
 
     fn tell(&mut self, report: &AnalysisReport, waiting: bool, left: &str) {
         let state = state(report, waiting);
-        let holes = report.signals.iter().filter(|signal| signal.hole.is_some() && !waiting);
-        let holes: BTreeMap<String, ()> = holes.map(|signal| (signal.name.clone(), ())).collect();
+        // Before anything was asked for there is nothing to miss.
+        let is_hole = |signal: &ReportedSignal| signal.hole.is_some() && signal.windows + signal.lost > 0;
+        let holes = report.signals.iter().filter(|signal| !waiting && is_hole(signal));
+        let holes: BTreeSet<String> = holes.map(|signal| signal.name.clone()).collect();
         if self.said.state != state {
             self.console.note(&format!("analyze: {}, {left} left", safe(&state)));
         }
         for signal in &report.signals {
-            match (self.said.holes.contains_key(&signal.name), &signal.hole) {
-                (false, Some(hole)) if !waiting => {
-                    self.console.note(&format!("analyze: {}: {}", safe(&signal.name), safe(hole)));
-                }
-                (true, None) => {
-                    self.console.note(&format!("analyze: {}: there are data again", safe(&signal.name)));
-                }
+            let name = safe(&signal.name);
+            match (self.said.holes.contains(&signal.name), holes.contains(&signal.name), &signal.hole) {
+                (false, true, Some(hole)) => self.console.note(&format!("analyze: {name}: {}", safe(hole))),
+                (true, false, _) => self.console.note(&format!("analyze: {name}: there are data again")),
                 _ => {}
             }
         }
