@@ -17,13 +17,13 @@ use std::collections::BTreeMap;
 const WINDOW: u64 = 60;
 
 fn at(second: u64) -> Timestamp {
-    Timestamp::from_second(1_800_000_000 + i64::try_from(second).unwrap()).unwrap()
+    Span::from_seconds(1_800_000_000 + second).after(Timestamp::UNIX_EPOCH)
 }
 
 fn signal() -> Signal {
     let bad = BTreeMap::from([("code".to_owned(), "5..".to_owned())]);
     let measure = Measure::Proportion { of: "requests_total".into(), bad };
-    Signal::new(SignalName::new("errors").unwrap(), "main", measure)
+    Signal::new(SignalName::new("errors").expect("a good name"), "main", measure)
 }
 
 fn compare() -> Compare {
@@ -32,9 +32,9 @@ fn compare() -> Compare {
 }
 
 fn rules(matrix: &str, compares: bool) -> RuleSet {
-    let service = ServiceName::new("checkout").unwrap();
-    let environment = EnvironmentName::new("production").unwrap();
-    let mut rules = RuleSet::unconfigured(service, environment, shipped_matrix(matrix).unwrap());
+    let service = ServiceName::new("checkout").expect("a good name");
+    let environment = EnvironmentName::new("production").expect("a good name");
+    let mut rules = RuleSet::unconfigured(service, environment, shipped_matrix(matrix).expect("it ships"));
     rules.signals.insert(signal().name, signal());
     rules.compare = compares.then(compare);
     rules.watch.soak = Span::default();

@@ -35,8 +35,8 @@ pub(super) async fn until_answered(job: Job, console: &Console) -> AnalysisRepor
     let looking = async {
         loop {
             let now = clock::now();
-            look(&mut analysis, &collector, &readers, opened, now).await;
-            screen.show(&analysis, now);
+            let trouble = look(&mut analysis, &collector, &readers, opened, now).await;
+            screen.show(&analysis, trouble.as_deref(), now);
             if analysis.outcome(now).is_some() {
                 return analysis.report(now);
             }
@@ -59,22 +59,23 @@ pub(super) async fn until_answered(job: Job, console: &Console) -> AnalysisRepor
 /// Milliseconds between the end of a look and the next one, however slow the source is.
 const SHORTEST_PAUSE: u64 = 100;
 
+/// One look. Says why the past is not known yet, if it is not.
 async fn look(
     analysis: &mut Analysis,
     collector: &Collector,
     readers: &Readers,
     opened: Timestamp,
     now: Timestamp,
-) {
+) -> Option<String> {
     if analysis.evidence().awaits_baseline() {
         let Collected::Baseline(past) = collector.baseline(analysis.rules(), &analysis.ranges()).await else {
-            return;
+            return None;
         };
         // A source that fails may be back in a moment, and a past that is missing stays missing. Without one, though,
         // nobody would see that it stays away.
         let patient = now < analysis.rules().watch.blind_after.after(opened) && now < analysis.deadline();
-        if patient && past.values().any(failed) {
-            return;
+        if let Some(reason) = past.values().find_map(failed).filter(|_| patient) {
+            return Some(reason.to_owned());
         }
         analysis.take_baseline(past);
     }
@@ -87,10 +88,14 @@ async fn look(
     });
     let measured = join_all(asked).await;
     analysis.take(measured.into_iter().flatten().collect());
+    None
 }
 
-fn failed(past: &Past) -> bool {
-    matches!(past.trailing.as_slice(), [Measurement { observation: Observation::Failed { .. }, .. }])
+fn failed(past: &Past) -> Option<&str> {
+    match past.trailing.as_slice() {
+        [Measurement { observation: Observation::Failed { reason }, .. }] => Some(reason),
+        _ => None,
+    }
 }
 
 /// What one signal did in `window`: at a usual look one measurement, after a longer time one for each `step`.

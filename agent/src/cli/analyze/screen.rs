@@ -31,6 +31,8 @@ struct Live {
 struct Said {
     /// The verdict, and whether the past is known.
     state: String,
+    /// Whether the past could not be read.
+    trouble: bool,
     /// Signals that cannot be seen; their reasons change with every look, and are told once.
     holes: BTreeSet<String>,
 }
@@ -42,14 +44,14 @@ impl<'a> Screen<'a> {
         Self { console, live, said: Said::default() }
     }
 
-    /// Shows how it stands.
-    pub(super) fn show(&mut self, analysis: &Analysis, now: Timestamp) {
+    /// Shows how it stands, and why the past is not known yet.
+    pub(super) fn show(&mut self, analysis: &Analysis, trouble: Option<&str>, now: Timestamp) {
         let report = analysis.report(now);
         let waiting = analysis.evidence().awaits_baseline();
         let left = rough(Span::between(now, analysis.deadline()));
         match &self.live {
-            Some(live) => live.show(self.console, &report, waiting, &left),
-            None => self.tell(&report, waiting, &left),
+            Some(live) => live.show(self.console, &report, waiting, trouble, &left),
+            None => self.tell(&report, waiting, trouble, &left),
         }
     }
 
@@ -60,7 +62,7 @@ impl<'a> Screen<'a> {
         }
     }
 
-    fn tell(&mut self, report: &AnalysisReport, waiting: bool, left: &str) {
+    fn tell(&mut self, report: &AnalysisReport, waiting: bool, trouble: Option<&str>, left: &str) {
         let state = state(report, waiting);
         // Before anything was asked for there is nothing to miss.
         let is_hole = |signal: &ReportedSignal| signal.hole.is_some() && signal.windows + signal.lost > 0;
@@ -77,7 +79,10 @@ impl<'a> Screen<'a> {
                 _ => {}
             }
         }
-        self.said = Said { state, holes };
+        if let Some(trouble) = trouble.filter(|_| !self.said.trouble) {
+            self.console.note(&format!("analyze: {}; trying again", safe(trouble)));
+        }
+        self.said = Said { state, trouble: trouble.is_some(), holes };
     }
 }
 
@@ -106,11 +111,22 @@ impl Live {
         Self { head, signals, lines }
     }
 
-    fn show(&self, console: &Console, report: &AnalysisReport, waiting: bool, left: &str) {
-        let state = state(report, waiting);
+    fn show(
+        &self,
+        console: &Console,
+        report: &AnalysisReport,
+        waiting: bool,
+        trouble: Option<&str>,
+        left: &str,
+    ) {
+        let state = match trouble {
+            Some(trouble) => format!("{}: {trouble}", state(report, waiting)),
+            None => state(report, waiting),
+        };
         let state = console.paint(&safe(&state), verdict_tone(report.verdict));
         self.head.set_message(format!("{} {}: {state}, {left} left", safe(&report.service), report.compared));
-        for signal in &report.signals {
+        // Nothing was asked about them yet.
+        for signal in report.signals.iter().filter(|_| !waiting) {
             let Some(bar) = self.signals.get(&signal.name) else { continue };
             let tone = if signal.hole.is_some() { Tone::Warning } else { Tone::Plain };
             bar.set_message(console.paint(&line(signal), tone));

@@ -2,12 +2,15 @@
 
 use super::Answer;
 use crate::cli::console::{Console, Tone, severity_tone, verdict_tone};
-use crate::cli::text::{moment, safe};
+use crate::cli::text::{moment, safe, shortened};
 use rules::analysis::{AnalysisReport, Arm, Needed, Ratio, Reference, ReportedRow, ReportedSignal};
 use rules::evidence::{Beginning, LevelFinding};
 use rules::matrix::{RowVerdict, Truth};
 use rules::units::Span;
 use std::fmt::Write as _;
+
+/// Characters of the reason why there is nothing to compare with: mostly it is the one that stands below as a whole.
+const LONGEST_REASON: usize = 80;
 
 /// The answer as text; coloured if the console is.
 pub(super) fn text(answer: &Answer, console: Option<&Console>) -> String {
@@ -26,7 +29,8 @@ fn write_answer(out: &mut String, answer: &Answer, console: Option<&Console>) ->
     writeln!(out, "  because   {}", safe(&because(report)))?;
     writeln!(out, "  judged    {} from {}", seconds(report), moment(report.began))?;
     writeln!(out, "  together  {} for \"worse\"", evidence(Some(report.together)))?;
-    for missing in &report.missing {
+    // Who cannot see misses only that, and it stands with each signal.
+    for missing in report.missing.iter().filter(|_| report.blind.is_empty()) {
         writeln!(out, "  missing   {}", safe(missing))?;
     }
     for signal in &report.signals {
@@ -102,9 +106,9 @@ pub(super) fn because(report: &AnalysisReport) -> String {
         Some(row) => format!("{}: {row}", report.ended),
         None => report.ended.to_owned(),
     };
-    for (name, reason) in &report.blind {
-        // Writing into a `String` cannot fail.
-        let _infallible = write!(words, "; {name}: {reason}");
+    if !report.blind.is_empty() {
+        let names: Vec<&str> = report.blind.iter().map(|(name, _)| name.as_str()).collect();
+        words = format!("{words}: {}", names.join(", "));
     }
     match report.says {
         Some(RowVerdict::Rollback) => words + ", which says: turn it back",
@@ -137,7 +141,7 @@ pub(super) fn reference(reference: &Reference) -> String {
             format!("before {} in {span}", arm(counted))
         }
         Reference::Levels => "its levels before".to_owned(),
-        Reference::None(why) => format!("nothing: {why}"),
+        Reference::None(why) => format!("nothing: {}", shortened(why, LONGEST_REASON)),
     }
 }
 
