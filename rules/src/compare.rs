@@ -20,10 +20,19 @@ pub struct Compare {
     /// previous release that nobody knows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub control: BTreeMap<String, String>,
+    /// Whether the time before the deployment counts as well: the evidence is then the average of both comparisons. It
+    /// finds small services out sooner, and rests on the next hour being like the past.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub with_before: bool,
     /// The share of the requests that the canary ought to get. It is called starved when it is shown to get less than
     /// half of that; if not given, less than half a percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<Quantity>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Less than this share of the traffic starves a canary of which nobody said how much it ought to get.
@@ -50,6 +59,7 @@ impl Compare {
             canary: fill(&self.canary).unwrap_or_else(|| self.canary.clone()),
             // Whoever asks for a release that nobody knows gets everything that is not the canary.
             control: fill(&self.control).unwrap_or_default(),
+            with_before: self.with_before,
             share: self.share,
         }
     }
@@ -98,7 +108,7 @@ mod tests {
         let map = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(label, pattern)| ((*label).to_owned(), (*pattern).to_owned())).collect()
         };
-        Compare { canary: map(canary), control: map(control), share: None }
+        Compare { canary: map(canary), control: map(control), with_before: false, share: None }
     }
 
     fn deployment(previous: Option<&str>) -> Deployment {

@@ -46,7 +46,7 @@ fn bench(options: &Options) -> Result<bool, String> {
         if people_watch {
             eprint!("\r\x1b[K{} of {}: {}", number + 1, chosen.len(), scenario.name);
         }
-        let watches = options.watches_of(scenario.nasty.is_some());
+        let watches = options.watches_of(scenario.one_in);
         let size = Size { watches, peer_watches: options.peer_watches.min(watches) };
         let outcomes = run(scenario, size, options.seed);
         let rows = report::rows(scenario, &outcomes);

@@ -59,8 +59,12 @@ pub struct Pod {
 impl Pod {
     fn clear(&mut self) {
         (self.scraped, self.restarted, self.requests, self.errors) = (false, false, 0, 0);
-        self.classic.fill(0);
-        self.native.fill(0);
+        // In a world without latency there is nothing to fill, and a call that fills nothing is a third of a look.
+        for counts in [&mut self.classic, &mut self.native] {
+            if !counts.is_empty() {
+                counts.fill(0);
+            }
+        }
     }
 }
 

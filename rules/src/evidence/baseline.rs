@@ -60,10 +60,10 @@ const NEIGHBOURS: usize = 6;
 
 /// Learns the baseline from the time before the deployment, and from the same hours of earlier days: what is usual then
 /// is no regression now, so the upper bound is the larger of both.
-pub(super) fn learn(signal: &Signal, past: &Past, statistics: &Statistics) -> BaselineState {
-    match learn_from(signal, &past.trailing, None, statistics) {
+pub(super) fn learn(signal: &Signal, past: &Past, place: Place, statistics: &Statistics) -> BaselineState {
+    match learn_from(signal, &past.trailing, None, place, statistics) {
         BaselineState::Known(mut before) => {
-            let season = learn_from(signal, &past.seasonal, Some(before.cut), statistics);
+            let season = learn_from(signal, &past.seasonal, Some(before.cut), place, statistics);
             if let Some(season) = season.known().filter(|season| season.share.windows >= FEWEST_SEASONAL) {
                 before.share.upper = before.share.upper.max(season.share.upper);
                 before.share.lower = before.share.lower.min(season.share.lower);
@@ -82,6 +82,7 @@ fn learn_from(
     signal: &Signal,
     windows: &[Measurement],
     cut: Option<Cut>,
+    place: Place,
     statistics: &Statistics,
 ) -> BaselineState {
     let readings: Vec<(&Measurement, &Reading)> = windows
@@ -98,7 +99,7 @@ fn learn_from(
     let (from, until) = (first.from, last.to);
     let dispersion_of = |cut: Cut| pairs(&readings, cut);
     let values: Vec<&Reading> = readings.iter().map(|(_, reading)| *reading).collect();
-    let cut = match cut.map_or_else(|| own_cut(signal, &values, statistics), Ok) {
+    let cut = match cut.map_or_else(|| own_cut(signal, &values, place, statistics), Ok) {
         Ok(cut) => cut,
         Err(reason) => return BaselineState::Missing(reason),
     };
@@ -110,7 +111,7 @@ fn learn_from(
     {
         Ok(share) => BaselineState::Known(SignalBaseline {
             cut,
-            more_cuts: more_cuts(signal, &values, cut, statistics),
+            more_cuts: more_cuts(signal, &values, cut, place, statistics),
             share,
             // Two halves of the old release say most: what both of them went through at once is no dispersion.
             dispersion: dispersion_of(cut).or_else(|| pearson_dispersion(&counts, NEIGHBOURS).ok().flatten()),
@@ -141,14 +142,20 @@ fn pairs(windows: &[(&Measurement, &Reading)], cut: Cut) -> Option<f64> {
 /// The old quantiles at which a latency is compared with a control, besides its own.
 const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 
-fn more_cuts(signal: &Signal, readings: &[&Reading], own: Cut, statistics: &Statistics) -> Vec<Cut> {
+fn more_cuts(
+    signal: &Signal,
+    readings: &[&Reading],
+    own: Cut,
+    place: Place,
+    statistics: &Statistics,
+) -> Vec<Cut> {
     if !matches!(signal.measure, Measure::Latency { .. }) {
         return Vec::new();
     }
     let mut cuts = Vec::new();
     for quantile in QUANTILES {
         // A quantile that too few requests or too coarse buckets cannot show is left out.
-        if let Ok(edge) = quantile_edge(readings, quantile, statistics.delta) {
+        if let Ok(edge) = quantile_edge(readings, quantile, place, statistics.delta) {
             let cut = Cut::Slower(edge);
             if cut != own && !cuts.contains(&cut) {
                 cuts.push(cut);
@@ -158,14 +165,17 @@ fn more_cuts(signal: &Signal, readings: &[&Reading], own: Cut, statistics: &Stat
     cuts
 }
 
+/// Requests from which a quantile is taken at all.
+const FEWEST_FOR_A_QUANTILE: f64 = 100.0;
+
 /// What a control that runs beside the release says about where the quantiles of a latency lie, where its past is not
 /// known. Its share is not used: the control's present is.
 pub(super) fn beside(signal: &Signal, control: &Reading, rules: &RuleSet) -> Option<SignalBaseline> {
     let statistics = &rules.statistics;
-    let cut = own_cut(signal, &[control], statistics).ok()?;
+    let cut = own_cut(signal, &[control], Place::AsCounted, statistics).ok()?;
     let (bad, total) = cut.trial(control)?;
     let share = beta_binomial_baseline(&[BaselineWindow { bad, total }], statistics.delta).ok()?;
-    let more_cuts = more_cuts(signal, &[control], cut, statistics);
+    let more_cuts = more_cuts(signal, &[control], cut, Place::AsCounted, statistics);
     Some(SignalBaseline {
         cut,
         more_cuts,
@@ -187,19 +197,33 @@ fn careful(share: Baseline, delta: f64) -> Result<Baseline, StatsError> {
     Ok(Baseline { upper: share.upper.max(shown.upper), lower: share.lower.min(shown.lower), ..share })
 }
 
-fn own_cut(signal: &Signal, readings: &[&Reading], statistics: &Statistics) -> Result<Cut, String> {
+fn own_cut(
+    signal: &Signal,
+    readings: &[&Reading],
+    place: Place,
+    statistics: &Statistics,
+) -> Result<Cut, String> {
     match signal.measure {
         Measure::Proportion { .. } | Measure::Availability { .. } => Ok(Cut::Direct),
         Measure::Latency { quantile, .. } => {
-            quantile_edge(readings, quantile, statistics.delta).map(Cut::Slower)
+            quantile_edge(readings, quantile, place, statistics.delta).map(Cut::Slower)
         }
         Measure::Gauge { .. } => Err("a gauge is known level by level".into()),
     }
 }
 
-/// The smallest bucket edge of which it is shown (at level `delta`) that at least a share `quantile` of the requests are
-/// faster: an upper bound of the old quantile.
-fn quantile_edge(readings: &[&Reading], quantile: f64, delta: f64) -> Result<f64, String> {
+/// Where a latency's old quantile is taken to lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Where it was counted. Beside a control any edge will do that was fixed before: both arms are cut there.
+    AsCounted,
+    /// Where it is at most: what comes is compared with this alone, and must not be blamed for an edge set too low.
+    AtMost,
+}
+
+/// The smallest bucket edge up to which at least a share `quantile` of the requests were counted; or of which that is
+/// shown (at level `delta`): an upper bound of the old quantile.
+fn quantile_edge(readings: &[&Reading], quantile: f64, place: Place, delta: f64) -> Result<f64, String> {
     let mut edges: Option<Vec<f64>> = None;
     let mut sums: Vec<f64> = Vec::new();
     for reading in readings {
@@ -217,9 +241,14 @@ fn quantile_edge(readings: &[&Reading], quantile: f64, delta: f64) -> Result<f64
     let mut fast = 0.0;
     for (edge, count) in edges.iter().flatten().zip(&sums) {
         fast += count;
-        let shown = bernoulli_confidence_sequence(fast.min(total), total, delta)
-            .map_err(|error| error.to_string())?;
-        if shown.lower >= quantile {
+        let at_least = match place {
+            Place::AsCounted => fast.min(total) / total.max(1.0),
+            Place::AtMost => {
+                let shown = bernoulli_confidence_sequence(fast.min(total), total, delta);
+                shown.map_err(|error| error.to_string())?.lower
+            }
+        };
+        if at_least >= quantile && total >= FEWEST_FOR_A_QUANTILE {
             return Ok(*edge);
         }
     }

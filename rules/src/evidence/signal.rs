@@ -1,7 +1,7 @@
 //! What is known of one signal.
 
 use super::Terms;
-use super::baseline::{self, BaselineState, SignalBaseline};
+use super::baseline::{self, BaselineState, Place, SignalBaseline};
 use super::bound::BoundTest;
 use super::cut::{Cut, Window};
 use super::finding::Finding;
@@ -139,7 +139,8 @@ impl SignalEvidence {
         if let Measure::Gauge { scale, .. } = self.signal.measure {
             return self.fit_gauge(scale, past, since, rules);
         }
-        self.baseline = baseline::learn(&self.signal, past, &rules.statistics);
+        let place = if self.compares { Place::AsCounted } else { Place::AtMost };
+        self.baseline = baseline::learn(&self.signal, past, place, &rules.statistics);
         self.arm(rules);
         if let Some(worse) = &mut self.worse {
             for window in &past.recent {
@@ -190,7 +191,14 @@ impl SignalEvidence {
             };
             Some((cut, test?))
         };
-        let worse = Worse::new(cuts.iter().copied().filter_map(worse).collect());
+        let mut tests: Vec<(Cut, Running)> = cuts.iter().copied().filter_map(worse).collect();
+        if let (true, Some(before)) = (rules.compare.as_ref().is_some_and(|compare| compare.with_before), known)
+            && self.compares
+        {
+            let p0 = (statistics.margin * before.share.upper).clamp(1e-9, 0.999);
+            tests.extend(share(p0, Direction::Worse).map(|test| (before.cut, test)));
+        }
+        let worse = Worse::new(tests);
         let mut passes = Vec::new();
         match self.signal.measure {
             Measure::Proportion { .. } => {

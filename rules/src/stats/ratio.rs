@@ -114,10 +114,10 @@ impl RatioParameters {
     #[must_use]
     pub fn standard(rho0: f64, horizon_seconds: f64, direction: Direction) -> Self {
         let (octaves, anchor_weight) = match direction {
-            Direction::Worse => (6, 0.5),
+            Direction::Worse => (6, 0.7),
             Direction::Better => (3, 1.0),
         };
-        let (per_octave, cluster, patience_seconds) = (4, 1.0, PATIENCE_SECONDS);
+        let (per_octave, cluster, patience_seconds) = (2, 1.0, PATIENCE_SECONDS);
         Self {
             rho0,
             horizon_seconds,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// A run of the bench.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Watches of each of the hard cases in which nothing is wrong; other scenarios get a fifth.
+    /// Watches of each of the hard cases in which nothing is wrong; other scenarios get a part of them.
     pub watches: u32,
     /// Watches of the peers, at most.
     pub peer_watches: u32,
@@ -56,10 +56,10 @@ impl Options {
         Ok(options)
     }
 
-    /// Watches of a scenario.
+    /// Watches of a scenario for which one in `one_in` is enough.
     #[must_use]
-    pub fn watches_of(&self, hard: bool) -> u32 {
-        if hard { self.watches } else { (self.watches / 5).max(FEWEST).min(self.watches) }
+    pub fn watches_of(&self, one_in: u32) -> u32 {
+        (self.watches / one_in.max(1)).max(FEWEST).min(self.watches)
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
         let options =
             parse("--watches 300 --peer-watches 50 --scenario latency --seed 7 --json x.json").unwrap();
         assert_eq!((options.watches, options.peer_watches, options.seed), (300, 50, 7));
-        assert_eq!((options.watches_of(true), options.watches_of(false)), (300, 100));
+        assert_eq!((options.watches_of(1), options.watches_of(5)), (300, 100));
         assert_eq!(parse(""), Ok(Options::default()));
         for (bad, named) in [
             ("--watches 0", "--watches 0"),

@@ -102,7 +102,7 @@ pub struct BadHost {
     pub factor: f64,
 }
 
-/// A gauge with a memory: 100 + 10 times an autoregressive series of unit variance.
+/// A gauge with a memory: 20 + 10 times an autoregressive series of unit variance, so that half a spread is the margin.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gauge {
     /// The correlation of a sample with the next one, 0 up to but not including 1.

@@ -113,7 +113,7 @@ impl<'world> Simulator<'world> {
         };
         self.gauge = gauge.phi * self.gauge + (1.0 - gauge.phi * gauge.phi).sqrt() * innovation;
         let shift = if to > gauge.onset.max(0.0) { gauge.shift } else { 0.0 };
-        100.0 + 10.0 * (self.gauge + shift)
+        20.0 + 10.0 * (self.gauge + shift)
     }
 }
 
@@ -300,7 +300,7 @@ mod tests {
         let mut values = Vec::new();
         for _ in 0..20_000 {
             simulator.advance(10.0, &mut look);
-            values.push((look.gauge.unwrap() - 100.0) / 10.0);
+            values.push((look.gauge.unwrap() - 20.0) / 10.0);
         }
         let (before, after) = values.split_at(10_000);
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
