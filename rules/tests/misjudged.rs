@@ -28,7 +28,7 @@ fn signal() -> Signal {
 
 fn compare() -> Compare {
     let canary = BTreeMap::from([("version".to_owned(), "v2".to_owned())]);
-    Compare { canary, control: BTreeMap::new(), share: None }
+    Compare { canary, control: BTreeMap::new(), with_before: false, share: None }
 }
 
 fn rules(matrix: &str, compares: bool) -> RuleSet {

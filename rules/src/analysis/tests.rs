@@ -26,7 +26,7 @@ fn rules() -> RuleSet {
     let measure = Measure::Proportion { of: "requests_total".into(), bad };
     rules.signals.insert(errors(), Signal::new(errors(), "main", measure));
     let canary = BTreeMap::from([("version".to_owned(), "v2".to_owned())]);
-    rules.compare = Some(Compare { canary, control: BTreeMap::new(), share: None });
+    rules.compare = Some(Compare { canary, control: BTreeMap::new(), with_before: false, share: None });
     rules.watch.watch_for = Span::from_minutes(10);
     rules.watch.soak = Span::from_minutes(1);
     rules.statistics.dispersion = Some(1.0);

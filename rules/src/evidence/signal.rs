@@ -192,7 +192,8 @@ impl SignalEvidence {
             Some((cut, test?))
         };
         let mut tests: Vec<(Cut, Running)> = cuts.iter().copied().filter_map(worse).collect();
-        if let (true, Some(before)) = (rules.compare.as_ref().is_some_and(|compare| compare.with_before), known)
+        if let (true, Some(before)) =
+            (rules.compare.as_ref().is_some_and(|compare| compare.with_before), known)
             && self.compares
         {
             let p0 = (statistics.margin * before.share.upper).clamp(1e-9, 0.999);

@@ -85,6 +85,9 @@ pub struct Args {
     /// The series of the control [default: all that are not the canary's]. {{previous}} stands for --previous
     #[arg(long, value_name = "LABEL=REGEX", requires = "canary", value_parser = pattern, help_heading = "Against what")]
     pub control: Vec<(String, String)>,
+    /// Count the time before as well as the control: small services are found out sooner, if the day goes on as it was
+    #[arg(long, requires = "canary", help_heading = "Against what")]
+    pub with_before: bool,
     /// The share of the traffic that the canary ought to get; less than half of it is a finding
     #[arg(long, value_name = "SHARE", requires = "canary", value_parser = Quantity::parse, help_heading = "Against what")]
     pub share: Option<Quantity>,

@@ -87,7 +87,7 @@ pub(super) fn prepare(args: &Args, context: &Context<'_>) -> anyhow::Result<Job>
     if !args.canary.is_empty() {
         let patterns = |pairs: &[(String, String)]| pairs.iter().cloned().collect();
         let (canary, control) = (patterns(&args.canary), patterns(&args.control));
-        rules.compare = Some(Compare { canary, control, share: args.share });
+        rules.compare = Some(Compare { canary, control, with_before: args.with_before, share: args.share });
     }
     settings(args, rules, configured);
     let began = began(args, rules, configured, now)?;
@@ -303,7 +303,7 @@ fn settings(args: &Args, rules: &mut RuleSet, configured: bool) {
     }
     // Beside a control earlier days tell nothing, and to read them takes time that a pipeline waits for.
     let gauge = rules.signals.values().any(|signal| matches!(signal.measure, Measure::Gauge { .. }));
-    if rules.compare.is_some() && !gauge {
+    if rules.compare.as_ref().is_some_and(|compare| !compare.with_before) && !gauge {
         watch.seasonal_days = 0;
     }
     let statistics = &mut rules.statistics;
