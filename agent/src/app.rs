@@ -32,6 +32,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+pub(crate) use assemble::signal_sources;
 pub use assemble::{CannotStart, Options, ledger_file, run, settings};
 
 /// The ledger's file in the state directory.
@@ -82,7 +83,8 @@ pub enum Sampler {
 }
 
 impl Sampler {
-    async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+    /// Samples until `shutdown`.
+    pub(crate) async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         match self {
             Sampler::Scrape(source) => source.run(clock::now, shutdown).await,
             Sampler::Probe(source) => source.run(clock::now, shutdown).await,

@@ -14,6 +14,7 @@
 //! (JSON lines where a stream is asked for, and the command says so). Text that came from outside is shown with control
 //! characters escaped. Exit codes are those of [`Exit`], also when something goes wrong.
 
+mod analyze;
 mod approve;
 mod client;
 mod completions;
@@ -65,7 +66,7 @@ pub struct Cli {
 /// What holds for every command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// How to answer: for people, or as one JSON document
+    /// How to answer: for people, or as one JSON document; `analyze` can do JUnit and Markdown as well
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub output: Format,
     /// No colours; the variable NO_COLOR says the same
@@ -96,6 +97,9 @@ pub enum Command {
     Demo(demo::Args),
     /// What is being watched, and whether anything is stopped or frozen
     Status(status::Args),
+    /// Whether a release is worse than its control, or than before, as an exit code; needs no daemon
+    #[command(disable_version_flag = true, after_help = analyze::EXAMPLES)]
+    Analyze(Box<analyze::Args>),
     /// The cases: what was bad, how bad, and how it ended
     Incidents,
     /// Why it was decided as it was, with the timeline
@@ -141,6 +145,20 @@ impl Command {
     fn ends_itself(&self) -> bool {
         matches!(self, Self::Run(_) | Self::Demo(_) | Self::DemoService(_) | Self::DemoDeploy(_))
     }
+
+    /// Only an analysis has something to say to a test report or a page.
+    fn can_answer_as(&self, format: Format) -> Result<(), Failure> {
+        let name = match format {
+            Format::Text | Format::Json => return Ok(()),
+            Format::Junit => "junit",
+            Format::Markdown => "markdown",
+        };
+        if matches!(self, Self::Analyze(_)) {
+            return Ok(());
+        }
+        let words = "is for `turnback analyze` only; this command answers as text or json";
+        Err(Failure::usage(format!("--output {name} {words}")))
+    }
 }
 
 /// What every command works with.
@@ -183,6 +201,7 @@ pub fn main() -> ExitCode {
 /// Whatever stood against it. [`Console::report`] shows it and tells the exit code that it stands for.
 pub async fn execute(cli: Cli, surroundings: &Surroundings, console: &Console) -> anyhow::Result<ExitCode> {
     let context = Context { options: &cli.options, surroundings, console };
+    cli.command.can_answer_as(cli.options.output)?;
     let ends_itself = cli.command.ends_itself();
     tokio::select! {
         ended = perform(cli.command, &context) => ended,
@@ -193,6 +212,7 @@ pub async fn execute(cli: Cli, surroundings: &Surroundings, console: &Console) -
 async fn perform(command: Command, context: &Context<'_>) -> anyhow::Result<ExitCode> {
     let exit = match command {
         Command::Run(args) => run::execute(args, context).await?,
+        Command::Analyze(args) => analyze::execute(*args, context).await?,
         Command::Status(args) => status::execute(args, context).await?,
         Command::Incidents => incidents::execute(context).await?,
         Command::Explain(args) => explain::execute(args, context).await?,

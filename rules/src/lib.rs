@@ -101,6 +101,7 @@
 //! ```
 
 pub mod action;
+pub mod analysis;
 pub mod attribution;
 pub mod compare;
 pub mod decision;

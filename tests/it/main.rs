@@ -1,5 +1,6 @@
 //! All integration tests in one binary: each further binary would cost a link of ten seconds.
 
+mod analyze;
 mod arms;
 mod canary;
 mod crash;

@@ -2,7 +2,7 @@
 
 use super::{Sampler, Settings, TOKEN_FILE, build, token};
 use crate::clock;
-use crate::config::{Config, Flag, Inputs, LogLevel};
+use crate::config::{Config, Flag, Inputs, LogLevel, SignalSourcesConfig};
 use crate::events::auth::{Credential, EventSourceKey, ServiceScope};
 use crate::events::{AlertLabels, EventSourceKeys};
 use crate::notify::{self, LogConfig, Notifiers};
@@ -101,7 +101,7 @@ pub fn settings(config: Config) -> anyhow::Result<Settings> {
         None => token::read_or_make(&state_dir.join(TOKEN_FILE))?,
     };
     let event_sources = event_sources(&config, &secrets, &token)?;
-    let (signal_sources, samplers) = signal_sources(&config, &secrets)?;
+    let (signal_sources, samplers) = signal_sources(&config.signals, &secrets)?;
     let notifiers = notifiers(&config, &secrets)?;
     let freezes = config.freezes.iter().map(|freeze| Freeze {
         service: freeze.service.clone(),
@@ -150,11 +150,12 @@ fn event_sources(config: &Config, secrets: &Secrets, token: &str) -> anyhow::Res
 
 type Sources = (BTreeMap<String, Arc<dyn SignalSource>>, Vec<Sampler>);
 
-fn signal_sources(config: &Config, secrets: &Secrets) -> anyhow::Result<Sources> {
+/// Makes signal sources, and what must run for those of them that sample by themselves.
+pub(crate) fn signal_sources(config: &SignalSourcesConfig, secrets: &Secrets) -> anyhow::Result<Sources> {
     let mut sources: BTreeMap<String, Arc<dyn SignalSource>> = BTreeMap::new();
     let mut samplers = Vec::new();
     // Destructured, so that a kind of source that is not wired does not compile.
-    let crate::config::SignalSourcesConfig { prometheus, scrape, probe } = &config.signals;
+    let SignalSourcesConfig { prometheus, scrape, probe } = config;
     for (name, config) in prometheus {
         let credentials = credentials(name, config, secrets)?;
         let source = PrometheusSource::new(name, config, &credentials, clock::now)?;

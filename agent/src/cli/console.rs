@@ -19,6 +19,10 @@ pub enum Format {
     Text,
     /// One JSON document on standard output.
     Json,
+    /// A test report in JUnit's XML; `turnback analyze` only.
+    Junit,
+    /// Markdown; `turnback analyze` only.
+    Markdown,
 }
 
 /// What a piece of text means, for its colour.

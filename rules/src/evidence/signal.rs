@@ -384,6 +384,11 @@ impl SignalEvidence {
         self.worse.as_ref().map_or_else(Vec::new, |worse| worse.outliers(alpha * self.share))
     }
 
+    /// Requests that were not counted because the release is still warming up; `None` once it is warm.
+    pub fn warming_requests(&self) -> Option<f64> {
+        (self.warming > 0.0 && self.total == 0.0).then_some(self.warming)
+    }
+
     /// Whether there is something that it can be compared with: a control, or its past.
     pub fn has_reference(&self) -> bool {
         self.compares || self.gauge.is_some() || self.baseline.known().is_some()

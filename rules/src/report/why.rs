@@ -169,10 +169,11 @@ fn signal_card(evidence: &SignalEvidence, statistics: &Statistics) -> SignalCard
             Measure::Gauge { .. } => "high",
         }
         .into(),
-        coverage: evidence
-            .hole
-            .as_ref()
-            .map_or_else(|| "full".into(), |(since, why)| format!("{why} (since {since:.0})")),
+        coverage: match (&evidence.hole, evidence.warming_requests()) {
+            (Some((since, why)), _) => format!("{why} (since {since:.0})"),
+            (None, Some(requests)) => format!("warming up, {requests:.0} requests not counted"),
+            (None, None) => "full".into(),
+        },
         windows: (evidence.windows, evidence.lost),
         bad,
         total,

@@ -96,6 +96,7 @@ fn is_enumeration(name: &str) -> bool {
         "Reversibility",
         "AutonomyLevel",
         "Role",
+        "GaugeScale",
         "Undo",
     ]
     .contains(&name)
