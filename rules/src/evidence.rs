@@ -203,14 +203,16 @@ impl Evidence {
     fn passes(&self, passed: impl Fn(&SignalEvidence) -> bool) -> bool {
         // One bad instance is no bad release, and no healthy one either.
         let suspicious = |evidence: &SignalEvidence| {
-            evidence.worse_log_e_of_all().is_some_and(|log_e| log_e > suspicion())
+            // A bound alone is no suspicion: a service that always fails a little is beyond a floor. No traffic is.
+            let tests = evidence.worse_log_e_of_all().into_iter().chain(evidence.starved_log_e());
+            tests.into_iter().any(|log_e| log_e > suspicion())
         };
         // What is only shown holds nothing back.
         let counts = |evidence: &&SignalEvidence| evidence.signal.role != Role::Informational;
         let required = |evidence: &&SignalEvidence| evidence.signal.role == Role::Critical;
         self.signals.values().any(|evidence| required(&evidence))
             && !self.signals.values().filter(counts).any(suspicious)
-            && self.signals.values().filter(required).all(passed)
+            && self.signals.values().filter(required).all(|evidence| evidence.is_used() && passed(evidence))
     }
 
     /// Trials of the critical proportion signals: the requests that the verdict rests on.

@@ -326,29 +326,38 @@ impl Observer {
         if !matches!(self.signal.measure, Measure::Latency { .. }) {
             native::refuse(series, self.signal.measure.kind())?;
         }
-        let reading = match &self.signal.measure {
+        Ok((self.reading(series, window, max_age)?, newest))
+    }
+
+    fn reading(&self, series: &[&Cut<'_>], window: Window, max_age: Span) -> Result<Reading, Hole> {
+        Ok(match &self.signal.measure {
             Measure::Proportion { .. } => counter::proportion(series, &self.bad, window)?,
             Measure::Latency { .. } => histogram::latency(series, window)?,
             Measure::Availability { .. } => coverage::availability(series, window)?,
             Measure::Gauge { .. } => level(series, window, max_age)?,
-        };
-        Ok((reading, newest))
+        })
     }
 
-    /// What each instance says, where that is of use: of counts, one bad instance can be told from a bad release. An
-    /// instance without data of its own says nothing.
+    /// What each instance says, where that is of use: of counts, one bad instance can be told from a bad release. One that
+    /// has ended since counts as well: what it did is in the whole.
     fn by_instance(&self, series: &[&Cut<'_>], window: Window, max_age: Span) -> arms::ByInstance {
-        match self.signal.measure {
-            Measure::Proportion { .. } | Measure::Latency { .. } => {}
+        let most = match self.signal.measure {
+            Measure::Proportion { .. } => MOST_COUNTING_INSTANCES,
+            Measure::Latency { .. } => MOST_BUCKETS_BY_INSTANCE,
             Measure::Availability { .. } | Measure::Gauge { .. } => return BTreeMap::new(),
-        }
-        let instances = self.split.instances(series).into_iter();
+        };
+        let instances = self.split.instances(series, most).into_iter();
         let read = |(name, series): (String, Vec<&Cut<'_>>)| {
-            Some((name, self.read(&series, window, max_age).ok()?.0))
+            Some((name, self.reading(&series, window, max_age).ok()?))
         };
         instances.filter_map(read).filter(|(_, reading)| !reading.is_empty()).collect()
     }
 }
+
+/// Instances that are kept apart where each is two numbers …
+const MOST_COUNTING_INSTANCES: usize = 32;
+/// … and where each is a histogram, of which every look would be written down.
+const MOST_BUCKETS_BY_INSTANCE: usize = 8;
 
 /// Observes once, without keeping what was prepared. A signal that cannot be observed gives `Failed`.
 pub fn observe(

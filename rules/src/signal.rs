@@ -298,6 +298,9 @@ pub struct Measurement {
     pub instances: BTreeMap<String, Reading>,
 }
 
+/// Numbers of instances in one measurement: every look becomes a record of the ledger, which takes a MiB.
+const MOST_INSTANCE_NUMBERS: usize = 3_000;
+
 impl Measurement {
     /// A measurement of one arm, its instances not told apart.
     pub fn plain(signal: SignalName, from: Timestamp, to: Timestamp, observation: Observation) -> Self {
@@ -313,6 +316,14 @@ impl Measurement {
             }
         }
         self.instances.retain(|_, reading| reading.problem().is_none());
+        let numbers = |reading: &Reading| match reading {
+            Reading::Buckets { counts, .. } => 2 * counts.len(),
+            Reading::Counts { .. } | Reading::Level { .. } => 2,
+        };
+        if self.instances.values().map(numbers).sum::<usize>() > MOST_INSTANCE_NUMBERS {
+            // Without them nothing is learned from this window about single instances, and the release is not accused.
+            self.instances.clear();
+        }
         self
     }
 }

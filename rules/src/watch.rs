@@ -289,7 +289,7 @@ impl Watch {
             Input::Baseline(_) if !self.evidence.awaits_baseline() => {}
             Input::Baseline(past) => {
                 let past = past.into_iter().map(|(name, past)| (name, past.checked())).collect();
-                self.record(Entry::BaselineTaken { past }, now, &mut out);
+                self.record(Entry::BaselineTaken { past, windows: BTreeMap::new() }, now, &mut out);
                 self.assess(situation, now, &mut out);
             }
             Input::Samples(measurements) => {

@@ -97,7 +97,6 @@ fn learn_from(
         );
     };
     let (from, until) = (first.from, last.to);
-    let dispersion_of = |cut: Cut| pairs(&readings, cut);
     let values: Vec<&Reading> = readings.iter().map(|(_, reading)| *reading).collect();
     let cut = match cut.map_or_else(|| own_cut(signal, &values, place, statistics), Ok) {
         Ok(cut) => cut,
@@ -106,21 +105,30 @@ fn learn_from(
     let trials: Vec<(f64, f64)> = values.iter().filter_map(|reading| cut.trial(reading)).collect();
     let blocks: Vec<BaselineWindow> =
         trials.iter().map(|(bad, total)| BaselineWindow { bad: *bad, total: *total }).collect();
-    let counts: Vec<Counts> = trials.iter().map(|(bad, total)| Counts { bad: *bad, total: *total }).collect();
+    let cuts = more_cuts(signal, &values, cut, place, statistics);
+    let dispersions = std::iter::once(&cut).chain(&cuts).filter_map(|cut| dispersion(&readings, *cut));
+    let dispersion = dispersions.reduce(f64::max);
     match beta_binomial_baseline(&blocks, statistics.delta).and_then(|share| careful(share, statistics.delta))
     {
         Ok(share) => BaselineState::Known(SignalBaseline {
             cut,
-            more_cuts: more_cuts(signal, &values, cut, place, statistics),
+            more_cuts: cuts,
             share,
-            // Two halves of the old release say most: what both of them went through at once is no dispersion.
-            dispersion: dispersion_of(cut).or_else(|| pearson_dispersion(&counts, NEIGHBOURS).ok().flatten()),
+            dispersion,
             seasonal: false,
             span: Span::between(from, until),
             until,
         }),
         Err(error) => BaselineState::Missing(error.to_string()),
     }
+}
+
+/// How many events fail together at a cut. Two halves of the old release say most: what both of them went through at once
+/// is no dispersion. Of several cuts the largest counts: pods that swing at the median need not swing at the 95th percentile.
+fn dispersion(windows: &[(&Measurement, &Reading)], cut: Cut) -> Option<f64> {
+    let trials = windows.iter().filter_map(|(_, reading)| cut.trial(reading));
+    let counts: Vec<Counts> = trials.map(|(bad, total)| Counts { bad, total }).collect();
+    pairs(windows, cut).or_else(|| pearson_dispersion(&counts, NEIGHBOURS).ok().flatten())
 }
 
 /// The dispersion between two halves of the old release's instances, every other one to each half, if its instances are

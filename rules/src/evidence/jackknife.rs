@@ -3,7 +3,8 @@
 //! The minimum of e-processes is an e-process, so this costs power and never the guarantee. With one instance only, it
 //! cannot be told from the release, and nothing is left out.
 
-use super::running::Running;
+use super::cut::{Cut, Window};
+use super::running::{Running, together};
 use crate::stats::TwoArms;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,10 +14,14 @@ const MOST_SLOTS: usize = 8;
 /// Names that are remembered. Instances come and go; after this many, later ones are known by their slot only.
 const MOST_NAMES: usize = 64;
 
+/// An outlier has more than this many times the others' share of bad trials.
+const STANDS_OUT: f64 = 2.0;
+
 /// The tests that leave one instance out each.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Jackknife {
-    without: Vec<Running>,
+    /// Per slot, the comparison's tests again, one a cut.
+    without: Vec<Vec<Running>>,
     names: BTreeMap<String, Own>,
     /// How many instances were ever seen; the next one's slot.
     seen: usize,
@@ -31,34 +36,51 @@ struct Own {
 }
 
 impl Jackknife {
-    /// Takes one window in. `full` is the test with everything, *before* it took the window: a slot that is opened now
-    /// begins where the full test stands, since nothing of what it leaves out has been counted yet. Nothing is learned
-    /// from a window in which the release had requests and its instances are not told apart; requests of the control
-    /// alone are the same for all.
-    pub fn take(
-        &mut self,
-        full: &Running,
-        arms: &TwoArms,
-        instances: &BTreeMap<String, (f64, f64)>,
-        has_control: bool,
-        seconds: f64,
-    ) {
-        let mut left_out = [(0.0, 0.0); MOST_SLOTS];
-        for (name, (bad, total)) in instances {
-            let slot = self.slot(name, full);
-            left_out[slot].0 += bad;
-            left_out[slot].1 += total;
-            if let Some(own) = self.names.get_mut(name) {
-                own.bad += bad;
-                own.total += total;
+    /// Takes one window in. `tests` are those with everything, *before* they took the window: the first slot begins where
+    /// they stand. A later one begins where the weakest slot stands: whatever convicts now must not rest on one instance
+    /// alone, be it known by two names. Nothing is learned from a window in which the release had requests and its
+    /// instances are not told apart; requests of the control alone are the same for all.
+    pub fn take(&mut self, tests: &[(Cut, Running)], window: &Window<'_>) {
+        self.forget(window);
+        for name in window.instances.keys() {
+            self.know(name, tests);
+        }
+        let Some((own, _)) = tests.first() else { return };
+        for (name, reading) in window.instances {
+            if let (Some(known), Some((bad, total))) = (self.names.get_mut(name), own.trial(reading)) {
+                known.bad += bad;
+                known.total += total;
             }
         }
-        for (test, (bad, total)) in self.without.iter_mut().zip(left_out) {
-            let untold = instances.is_empty() && arms.canary_total > 0.0;
-            let rest = if untold { TwoArms::default() } else { without(arms, bad, total) };
-            // Numbers that the door has refused already; the test keeps its state either way.
-            let _unchanged_on_error = test.update(&rest, has_control, seconds);
+        for (place, (cut, _)) in tests.iter().enumerate() {
+            let rests = self.rests(*cut, window);
+            for (slot, rest) in self.without.iter_mut().zip(rests) {
+                // Numbers that the door has refused already; the test keeps its state either way.
+                let _unchanged_on_error = slot[place].update(&rest, window.control.is_some(), window.seconds);
+            }
         }
+    }
+
+    /// Per slot, what is left of a window without its instances.
+    fn rests(&self, cut: Cut, window: &Window<'_>) -> [TwoArms; MOST_SLOTS] {
+        let mut rests = [TwoArms::default(); MOST_SLOTS];
+        let Some(arms) = window.trials(cut, cut) else { return rests };
+        if window.instances.is_empty() && arms.canary_total > 0.0 {
+            return rests;
+        }
+        let mut left_out = [(0.0, 0.0); MOST_SLOTS];
+        for (name, reading) in window.instances {
+            let (Some(known), Some((bad, total))) = (self.names.get(name), cut.trial(reading)) else {
+                // One that cannot be told apart here: nothing is learned.
+                return rests;
+            };
+            left_out[known.slot].0 += bad;
+            left_out[known.slot].1 += total;
+        }
+        for (rest, (bad, total)) in rests.iter_mut().zip(left_out) {
+            *rest = without(&arms, bad, total);
+        }
+        rests
     }
 
     /// The smallest evidence without one instance, nats; `None` while there are not two to compare.
@@ -66,13 +88,21 @@ impl Jackknife {
         if self.without.len() < 2 {
             return None;
         }
-        self.without.iter().map(Running::log_e).reduce(f64::min)
+        self.without.iter().map(|tests| together(tests)).reduce(f64::min)
     }
 
-    /// The instances without which the evidence is smallest, worst first: the outliers.
+    /// The instances without which the evidence is smallest, worst first: the outliers. None if they do not stand out: of
+    /// instances that are alike each one is missed a little.
     pub fn outliers(&self) -> Vec<&str> {
-        let least = |(_, a): &(usize, f64), (_, b): &(usize, f64)| a.total_cmp(b);
-        let slot = self.without.iter().map(Running::log_e).enumerate().min_by(least).map(|(slot, _)| slot);
+        let slot = self.weakest();
+        let sum = |inside: bool| {
+            let chosen = self.names.values().filter(|own| (Some(own.slot) == slot) == inside);
+            chosen.fold((0.0, 0.0), |(bad, total), own| (bad + own.bad, total + own.total))
+        };
+        let ((bad, total), (rest_bad, rest_total)) = (sum(true), sum(false));
+        if bad * rest_total <= STANDS_OUT * (rest_bad + 1.0) * total {
+            return Vec::new();
+        }
         let share = |own: &Own| own.bad / own.total.max(1.0);
         let mut there: Vec<(&String, &Own)> =
             self.names.iter().filter(|(_, own)| Some(own.slot) == slot).collect();
@@ -85,25 +115,40 @@ impl Jackknife {
         self.seen
     }
 
-    /// How many numbers make up the running state.
-    pub fn numbers(&self) -> usize {
-        self.without.iter().map(Running::numbers).sum::<usize>() + 3 * self.names.len()
+    /// Whether there are two to compare.
+    pub fn compares(&self) -> bool {
+        self.without.len() > 1
     }
 
-    fn slot(&mut self, name: &str, full: &Running) -> usize {
-        if let Some(own) = self.names.get(name) {
-            return own.slot;
+    /// How many numbers make up the running state.
+    pub fn numbers(&self) -> usize {
+        self.without.iter().flatten().map(Running::numbers).sum::<usize>() + 3 * self.names.len()
+    }
+
+    fn weakest(&self) -> Option<usize> {
+        let least = |(_, a): &(usize, f64), (_, b): &(usize, f64)| a.total_cmp(b);
+        self.without.iter().map(|tests| together(tests)).enumerate().min_by(least).map(|(slot, _)| slot)
+    }
+
+    /// Makes room: names that are not seen any more go first.
+    fn forget(&mut self, window: &Window<'_>) {
+        if self.names.len() + window.instances.len() > MOST_NAMES {
+            self.names.retain(|name, _| window.instances.contains_key(name));
+        }
+    }
+
+    fn know(&mut self, name: &str, tests: &[(Cut, Running)]) {
+        if self.names.contains_key(name) {
+            return;
         }
         let slot = self.seen % MOST_SLOTS;
-        if self.names.len() >= MOST_NAMES {
-            return slot;
-        }
         self.seen += 1;
         if self.without.len() == slot {
-            self.without.push(full.clone());
+            let start = self.weakest().map(|weakest| self.without[weakest].clone());
+            let everything = || tests.iter().map(|(_, test)| test.clone()).collect();
+            self.without.push(start.unwrap_or_else(everything));
         }
         self.names.insert(name.to_owned(), Own { slot, bad: 0.0, total: 0.0 });
-        slot
     }
 }
 

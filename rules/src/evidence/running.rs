@@ -15,6 +15,22 @@ pub(super) enum Running {
     Ratio(RatioTest),
 }
 
+/// The average of several tests' evidence, nats: evidence itself, however they depend on each other.
+pub(super) fn together<'t>(tests: impl IntoIterator<Item = &'t Running>) -> f64 {
+    let (mut largest, mut sum, mut count) = (f64::NEG_INFINITY, 0.0, 0.0);
+    for log_e in tests.into_iter().map(Running::log_e) {
+        // Scaled by the largest so far, so that no exponent overflows.
+        if log_e > largest {
+            sum = sum * (largest - log_e).exp() + 1.0;
+            largest = log_e;
+        } else {
+            sum += (log_e - largest).exp();
+        }
+        count += 1.0;
+    }
+    if count > 0.0 { largest + (sum / count).ln() } else { 0.0 }
+}
+
 impl Running {
     /// A test of the release alone. `None` when `p0` cannot be tested.
     pub fn share(p0: f64, horizon_seconds: f64, direction: Direction, cluster: f64) -> Option<Self> {

@@ -44,6 +44,15 @@ pub struct SignalEvidence {
     total: f64,
     /// Requests seen while the processes were warming up; they were not counted.
     warming: f64,
+    /// Whether the warm-up is over.
+    warm: bool,
+    /// When the release itself was first seen, and when it last had requests.
+    first_seen: Option<Timestamp>,
+    last_used: Option<Timestamp>,
+    /// How long it may be without requests and still be called well.
+    idle_after: Span,
+    /// Whether the control was ever seen: one that ends later was promoted over, and is no broken telemetry.
+    control_seen: bool,
     /// What the control did while nothing was known of its past: where a latency's old quantile lies.
     control_past: Option<Reading>,
     /// Windows with usable data.
@@ -93,6 +102,11 @@ impl SignalEvidence {
             bad: 0.0,
             total: 0.0,
             warming: 0.0,
+            warm: false,
+            first_seen: None,
+            last_used: None,
+            idle_after: rules.watch.blind_after,
+            control_seen: false,
             control_past: None,
             windows: 0,
             lost: 0,
@@ -111,6 +125,7 @@ impl SignalEvidence {
             bad: 0.0,
             total: 0.0,
             warming: 0.0,
+            last_used: None,
             windows: 0,
             lost: 0,
             measured_until: since,
@@ -192,8 +207,10 @@ impl SignalEvidence {
             Some((cut, test?))
         };
         let mut tests: Vec<(Cut, Running)> = cuts.iter().copied().filter_map(worse).collect();
+        // What a control does now is no past.
+        let past = known.filter(|before| before.span > Span::default());
         if let (true, Some(before)) =
-            (rules.compare.as_ref().is_some_and(|compare| compare.with_before), known)
+            (rules.compare.as_ref().is_some_and(|compare| compare.with_before), past)
             && self.compares
         {
             let p0 = (statistics.margin * before.share.upper).clamp(1e-9, 0.999);
@@ -251,8 +268,13 @@ impl SignalEvidence {
             self.lost += 1;
             return;
         }
-        let own = usable(&measurement.observation);
+        let own = usable(&measurement.observation)
+            .and_then(|(reading, newest)| self.cannot_be_cut(reading).map_or(Ok((reading, newest)), Err));
+        let control_ended = self.control_seen
+            && own.is_ok()
+            && matches!(measurement.control, Some(Observation::Absent { .. }));
         let control = match (&measurement.control, self.compares) {
+            (Some(_), true) if control_ended => Ok(None),
             (Some(control), true) => usable(control).map(Some).map_err(|why| format!("the control: {why}")),
             (None, true) => Err("the control: it was not measured".into()),
             (_, false) => Ok(None),
@@ -263,15 +285,23 @@ impl SignalEvidence {
         self.hole = hole.map(|reason| (since, reason));
         let Ok((own, newest)) = own else { return };
         let control = control.ok().flatten().map(|(reading, _)| reading);
+        self.control_seen |= control.is_some();
+        let first_seen = *self.first_seen.get_or_insert(measurement.from);
+        // A canary that starts later than it was announced is as young as it is.
+        let born = began.max(first_seen);
+        if !own.is_empty() {
+            self.last_used = Some(measurement.to);
+        }
         let seconds = Span::between(self.measured_until, measurement.to).seconds();
         self.measured_until = measurement.to;
         self.newest = Some(newest);
         let window = Window { own, control, instances: &measurement.instances, seconds };
-        if self.is_warming(own, measurement.from, began, rules) {
+        if self.is_warming(own, measurement.from, born, rules) {
             self.calibrate(&window, rules);
             return;
         }
-        self.count(&window, Span::between(began, measurement.from), rules);
+        let in_rotation = measurement.from >= ROTATION.after(born);
+        self.count(&window, Span::between(began, measurement.from), in_rotation, rules);
     }
 
     /// Caches are cold and code is not compiled yet: a young process is slow, and that is not the release's fault. Errors
@@ -282,17 +312,36 @@ impl SignalEvidence {
         let few = rules.watch.warm_up > Span::default()
             && self.total == 0.0
             && self.warming < f64::from(rules.watch.warm_up_requests);
-        if young || few {
+        self.warm = !(young || few);
+        if !self.warm {
             self.warming += counts.iter().sum::<f64>();
         }
-        young || few
+        !self.warm
+    }
+
+    /// Why a histogram cannot be compared although it has requests: its buckets lack the edge that the tests are about.
+    fn cannot_be_cut(&self, own: &Reading) -> Option<String> {
+        let Some(Cut::Slower(edge)) = self.own_cut() else { return None };
+        let has = Cut::Slower(edge).trial(own).is_some() || own.is_empty();
+        (!has).then(|| format!("its buckets have no edge at {edge} s any more, at which it is compared"))
+    }
+
+    /// Whether it had requests lately: what nobody uses is not shown to be well.
+    pub(super) fn is_used(&self) -> bool {
+        self.last_used.is_some_and(|used| Span::between(used, self.measured_until) <= self.idle_after)
+    }
+
+    /// Evidence that the canary gets too little traffic, nats.
+    pub(super) fn starved_log_e(&self) -> Option<f64> {
+        self.bounds.iter().find(|test| test.bound == Bound::Starved).and_then(BoundTest::log_e)
     }
 
     /// Without a past of the control, its present until there is enough of it tells where the old quantiles lie. The
     /// tests begin after that, so that the cuts are fixed before they see data.
-    fn calibrate(&mut self, window: &Window<'_>, rules: &RuleSet) {
+    /// Says whether this window was the one that told.
+    fn calibrate(&mut self, window: &Window<'_>, rules: &RuleSet) -> bool {
         let missing = matches!(self.baseline, BaselineState::Missing(_));
-        let Some(control) = window.control.filter(|_| self.compares && missing) else { return };
+        let Some(control) = window.control.filter(|_| self.compares && missing) else { return false };
         let sum = match self.control_past.take() {
             Some(past) => past.plus(control).unwrap_or_else(|| control.clone()),
             None => control.clone(),
@@ -303,13 +352,18 @@ impl SignalEvidence {
             self.baseline = BaselineState::Known(learned);
             self.arm(rules);
             self.bounds.iter_mut().for_each(BoundTest::retry);
+            true
         } else {
             self.control_past = Some(sum);
+            false
         }
     }
 
-    fn count(&mut self, window: &Window<'_>, age: Span, rules: &RuleSet) {
-        self.calibrate(window, rules);
+    fn count(&mut self, window: &Window<'_>, age: Span, in_rotation: bool, rules: &RuleSet) {
+        // The window that chose the cuts is not judged by them.
+        if self.calibrate(window, rules) {
+            return;
+        }
         self.windows += u32::from(!window.own.is_empty());
         let has_control = window.control.is_some();
         if let Some((bad, total)) = self.own_cut().and_then(|cut| cut.trial(window.own)) {
@@ -329,7 +383,6 @@ impl SignalEvidence {
             let _unchanged_on_error = test.update(&arms, has_control, window.seconds);
         }
         let terms = self.terms(rules);
-        let in_rotation = age >= ROTATION;
         for bound in self.bounds.iter_mut().filter(|test| in_rotation || test.bound != Bound::Starved) {
             bound.take(&self.signal, self.baseline.known(), window, &terms);
         }
@@ -386,7 +439,7 @@ impl SignalEvidence {
 
     /// Requests that were not counted because the release is still warming up; `None` once it is warm.
     pub fn warming_requests(&self) -> Option<f64> {
-        (self.warming > 0.0 && self.total == 0.0).then_some(self.warming)
+        (self.warming > 0.0 && !self.warm).then_some(self.warming)
     }
 
     /// Whether there is something that it can be compared with: a control, or its past.

@@ -5,11 +5,10 @@ use super::cut::{Cut, Window};
 use super::jackknife::Jackknife;
 use super::onset::{Beginning, Memory};
 use super::pairs::Pairs;
-use super::running::Running;
+use super::running::{Running, together};
 use crate::signal::Reading;
-use crate::stats::{RatioSequence, TwoArms, average};
+use crate::stats::{RatioSequence, TwoArms};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// The running comparison of one signal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,12 +71,10 @@ impl Worse {
             // The time in which processes warmed up, or in which it was not known yet where the quantiles lie.
             self.memory.take(&TwoArms::default(), age);
         }
-        let (cut, first) = &self.tests[0];
         let has_control = window.control.is_some();
-        if let Some(arms) = window.trials(*cut, *cut) {
-            let own = |(name, reading): (&String, _)| Some((name.clone(), cut.trial(reading)?));
-            let instances: BTreeMap<String, (f64, f64)> = window.instances.iter().filter_map(own).collect();
-            self.jackknife.take(first, &arms, &instances, has_control, window.seconds);
+        let alone = !self.jackknife.compares();
+        self.jackknife.take(&self.tests, window);
+        if let Some(arms) = window.trials(self.cut(), self.cut()) {
             self.seen = self.seen.plus(&arms);
         }
         for (cut, test) in &mut self.tests {
@@ -87,6 +84,10 @@ impl Worse {
         }
         self.remember(window);
         self.peak_of_all = self.peak_of_all.max(self.log_e_of_all());
+        if alone && self.jackknife.compares() {
+            // What the first instance showed while it was alone may have been its own.
+            self.peak = 0.0;
+        }
         self.peak = self.peak.max(self.log_e());
         if self.rejects(alpha) {
             self.memory.date(&self.tests[0].1, grace);
@@ -120,8 +121,7 @@ impl Worse {
 
     /// Evidence now, all instances together, nats.
     pub fn log_e_of_all(&self) -> f64 {
-        let log_es: Vec<f64> = self.tests.iter().map(|(_, test)| test.log_e()).collect();
-        average(&log_es, &vec![1.0; log_es.len()]).unwrap_or(0.0)
+        together(self.tests.iter().map(|(_, test)| test))
     }
 
     /// Evidence now, without the worst instance where there are several, nats.

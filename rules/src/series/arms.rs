@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 
 /// Labels that name an instance where the configuration names none, in this order: Kubernetes' and Prometheus' own.
 const INSTANCE_LABELS: [&str; 2] = ["pod", "instance"];
-/// Instances that are kept apart. With more, each stands for a group of them: leaving out a group leaves out the one.
-const MOST_INSTANCES: usize = 32;
 
 /// How series are told apart, expressions compiled once.
 #[derive(Debug, Clone, Default)]
@@ -67,8 +65,13 @@ impl Split {
         Ok(Arms { canary, control })
     }
 
-    /// The same series by instance; empty if they cannot be told apart or there is only one.
-    pub(super) fn instances<'c, 's>(&self, series: &[&'c Cut<'s>]) -> BTreeMap<String, Vec<&'c Cut<'s>>> {
+    /// The same series by instance; empty if they cannot be told apart. With more than `most`, each stands for a group of
+    /// them: leaving out a group leaves out the one.
+    pub(super) fn instances<'c, 's>(
+        &self,
+        series: &[&'c Cut<'s>],
+        most: usize,
+    ) -> BTreeMap<String, Vec<&'c Cut<'s>>> {
         let named = self.instance.as_deref();
         let has = |label: &&str| series.iter().all(|cut| cut.labels.contains_key(*label));
         let Some(label) = named.into_iter().chain(INSTANCE_LABELS).find(has) else { return BTreeMap::new() };
@@ -76,10 +79,10 @@ impl Split {
         for cut in series {
             instances.entry(cut.labels[label].clone()).or_default().push(*cut);
         }
-        if instances.len() > MOST_INSTANCES {
-            instances = grouped(instances);
+        if instances.len() > most {
+            instances = grouped(instances, most);
         }
-        if instances.len() < 2 { BTreeMap::new() } else { instances }
+        instances
     }
 }
 
@@ -88,10 +91,13 @@ fn matches(patterns: &[(String, Regex)], labels: &BTreeMap<String, String>) -> b
     patterns.iter().all(|(label, pattern)| pattern.is_match(labels.get(label).map_or("", String::as_str)))
 }
 
-fn grouped<'c, 's>(instances: BTreeMap<String, Vec<&'c Cut<'s>>>) -> BTreeMap<String, Vec<&'c Cut<'s>>> {
+fn grouped<'c, 's>(
+    instances: BTreeMap<String, Vec<&'c Cut<'s>>>,
+    most: usize,
+) -> BTreeMap<String, Vec<&'c Cut<'s>>> {
     let mut groups: BTreeMap<String, Vec<&Cut<'_>>> = BTreeMap::new();
     for (name, series) in instances {
-        let group = format!("group {} of {MOST_INSTANCES}", fingerprint(&name) % MOST_INSTANCES as u64 + 1);
+        let group = format!("group {} of {most}", fingerprint(&name) % most as u64 + 1);
         groups.entry(group).or_default().extend(series);
     }
     groups

@@ -34,7 +34,11 @@ pub enum Entry {
     /// The past of the signals.
     BaselineTaken {
         /// By signal.
+        #[serde(default)]
         past: BTreeMap<SignalName, Past>,
+        /// The same as the first version wrote it: the hours before alone. Read, never written.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        windows: BTreeMap<SignalName, Vec<Measurement>>,
     },
     /// A look.
     Measured {
@@ -277,8 +281,14 @@ impl Watch {
             Entry::Opened { .. } => {
                 return Err(BrokenLedger::Before { watch: self.id.clone(), what: "a second opening" });
             }
-            Entry::BaselineTaken { past } => {
-                self.evidence.take_baseline(past, &self.rules);
+            Entry::BaselineTaken { past, windows } => {
+                let old =
+                    windows.iter().map(|(name, windows)| (name.clone(), Past::trailing(windows.clone())));
+                let past: BTreeMap<SignalName, Past> = old.chain(past.clone()).collect();
+                self.evidence.take_baseline(&past, &self.rules);
+                if let Some(trial) = &mut self.trial {
+                    trial.take_baseline(&past, &self.rules);
+                }
             }
             Entry::Measured { measurements } => self.take_measurements(measurements),
             Entry::Reported { report } => self.take_report(report),

@@ -18,7 +18,9 @@ impl Entry {
             Entry::Opened { deployment, .. } => {
                 format!("{} {} deployed, watching", deployment.service, deployment.release.version)
             }
-            Entry::BaselineTaken { past } => format!("baseline taken of {} signals", past.len()),
+            Entry::BaselineTaken { past, windows } => {
+                format!("baseline taken of {} signals", past.len() + windows.len())
+            }
             Entry::Reported { report } => {
                 let state = if report.state == ReportState::Firing { "reported" } else { "resolved" };
                 let summary: String = report.summary.chars().take(MOST_SUMMARY).collect();
