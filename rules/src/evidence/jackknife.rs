@@ -35,16 +35,18 @@ impl Jackknife {
     /// begins where the full test stands, since nothing of what it leaves out has been counted yet. Nothing is learned
     /// from a window in which the release had requests and its instances are not told apart; requests of the control
     /// alone are the same for all.
-    pub fn take(
+    pub fn take<'a>(
         &mut self,
         full: &Running,
         arms: &TwoArms,
-        instances: &BTreeMap<String, (f64, f64)>,
+        instances: impl Iterator<Item = (&'a str, (f64, f64))>,
         has_control: bool,
         seconds: f64,
     ) {
         let mut left_out = [(0.0, 0.0); MOST_SLOTS];
+        let mut told_apart = false;
         for (name, (bad, total)) in instances {
+            told_apart = true;
             let slot = self.slot(name, full);
             left_out[slot].0 += bad;
             left_out[slot].1 += total;
@@ -54,7 +56,7 @@ impl Jackknife {
             }
         }
         for (test, (bad, total)) in self.without.iter_mut().zip(left_out) {
-            let untold = instances.is_empty() && arms.canary_total > 0.0;
+            let untold = !told_apart && arms.canary_total > 0.0;
             let rest = if untold { TwoArms::default() } else { without(arms, bad, total) };
             // Numbers that the door has refused already; the test keeps its state either way.
             let _unchanged_on_error = test.update(&rest, has_control, seconds);

@@ -9,7 +9,6 @@ use super::running::Running;
 use crate::signal::Reading;
 use crate::stats::{RatioSequence, TwoArms, average};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// The running comparison of one signal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,9 +74,10 @@ impl Worse {
         let (cut, first) = &self.tests[0];
         let has_control = window.control.is_some();
         if let Some(arms) = window.trials(*cut, *cut) {
-            let own = |(name, reading): (&String, _)| Some((name.clone(), cut.trial(reading)?));
-            let instances: BTreeMap<String, (f64, f64)> = window.instances.iter().filter_map(own).collect();
-            self.jackknife.take(first, &arms, &instances, has_control, window.seconds);
+            let told_apart = window.instances.iter();
+            let instances =
+                told_apart.filter_map(|(name, reading)| Some((name.as_str(), cut.trial(reading)?)));
+            self.jackknife.take(first, &arms, instances, has_control, window.seconds);
             self.seen = self.seen.plus(&arms);
         }
         for (cut, test) in &mut self.tests {
@@ -86,8 +86,9 @@ impl Worse {
             let _unchanged_on_error = test.update(&arms, has_control, window.seconds);
         }
         self.remember(window);
-        self.peak_of_all = self.peak_of_all.max(self.log_e_of_all());
-        self.peak = self.peak.max(self.log_e());
+        let all = self.log_e_of_all();
+        self.peak_of_all = self.peak_of_all.max(all);
+        self.peak = self.peak.max(self.without_the_worst(all));
         if self.rejects(alpha) {
             self.memory.date(&self.tests[0].1, grace);
         }
@@ -120,13 +121,19 @@ impl Worse {
 
     /// Evidence now, all instances together, nats.
     pub fn log_e_of_all(&self) -> f64 {
+        if let [(_, only)] = self.tests.as_slice() {
+            return only.log_e();
+        }
         let log_es: Vec<f64> = self.tests.iter().map(|(_, test)| test.log_e()).collect();
         average(&log_es, &vec![1.0; log_es.len()]).unwrap_or(0.0)
     }
 
     /// Evidence now, without the worst instance where there are several, nats.
     pub fn log_e(&self) -> f64 {
-        let all = self.log_e_of_all();
+        self.without_the_worst(self.log_e_of_all())
+    }
+
+    fn without_the_worst(&self, all: f64) -> f64 {
         self.jackknife.log_e().map_or(all, |without| without.min(all))
     }
 
