@@ -88,7 +88,7 @@ impl Jackknife {
         if self.without.len() < 2 {
             return None;
         }
-        self.without.iter().map(|tests| together(tests)).reduce(f64::min)
+        self.without.iter().map(together).reduce(f64::min)
     }
 
     /// The instances without which the evidence is smallest, worst first: the outliers. None if they do not stand out: of
@@ -127,7 +127,7 @@ impl Jackknife {
 
     fn weakest(&self) -> Option<usize> {
         let least = |(_, a): &(usize, f64), (_, b): &(usize, f64)| a.total_cmp(b);
-        self.without.iter().map(|tests| together(tests)).enumerate().min_by(least).map(|(slot, _)| slot)
+        self.without.iter().map(together).enumerate().min_by(least).map(|(slot, _)| slot)
     }
 
     /// Makes room: names that are not seen any more go first.

@@ -83,12 +83,13 @@ impl Worse {
             let _unchanged_on_error = test.update(&arms, has_control, window.seconds);
         }
         self.remember(window);
-        self.peak_of_all = self.peak_of_all.max(self.log_e_of_all());
+        let all = self.log_e_of_all();
+        self.peak_of_all = self.peak_of_all.max(all);
         if alone && self.jackknife.compares() {
             // What the first instance showed while it was alone may have been its own.
             self.peak = 0.0;
         }
-        self.peak = self.peak.max(self.log_e());
+        self.peak = self.peak.max(self.without_the_worst(all));
         if self.rejects(alpha) {
             self.memory.date(&self.tests[0].1, grace);
         }
@@ -126,7 +127,10 @@ impl Worse {
 
     /// Evidence now, without the worst instance where there are several, nats.
     pub fn log_e(&self) -> f64 {
-        let all = self.log_e_of_all();
+        self.without_the_worst(self.log_e_of_all())
+    }
+
+    fn without_the_worst(&self, all: f64) -> f64 {
         self.jackknife.log_e().map_or(all, |without| without.min(all))
     }
 
