@@ -362,9 +362,9 @@ fn every_cut_has_its_own_dispersion() {
     rules.statistics.dispersion = None;
     let mut analysis = Analysis::new(rules, at(7_200), at(10_800));
     let name = latency().name;
-    let swing = |n: u64| if n % 2 == 0 { (65.0, 35.0) } else { (35.0, 65.0) };
+    let swing = |n: u64| if n.is_multiple_of(2) { (65.0, 35.0) } else { (35.0, 65.0) };
     let half = |(fast, slow): (f64, f64), n: u64| {
-        let tail = if n % 3 == 0 { 4.0 } else { 3.0 };
+        let tail = if n.is_multiple_of(3) { 4.0 } else { 3.0 };
         buckets(fast * 10.0, slow * 10.0 - 10.0 * tail, 10.0 * tail)
     };
     let past = (0..24).map(|n| {
@@ -485,7 +485,6 @@ fn swings_at_the_median_do_not_fire() {
         }
         fired += i32::from(matches!(analysis.judgement(at(9_000)).verdict, Verdict::Degraded(_)));
     }
-    println!("FIRED {fired} of {runs}");
     assert!(fired <= 6, "{fired} of {runs} null watches fired at alpha = 1 %");
 }
 
@@ -522,7 +521,6 @@ fn mean_e(calibrated_before: bool, runs: u32) -> f64 {
 #[test]
 fn choosing_the_cut_and_counting_at_it_are_apart() {
     let (apart, together) = (mean_e(true, 2_000), mean_e(false, 2_000));
-    println!("MEAN E apart {apart}, together {together}");
     assert!(apart <= 1.05 && together <= 1.05, "mean e-value: apart {apart}, in one window {together}");
 }
 
@@ -535,6 +533,5 @@ fn a_baseline_with_instances_fits_into_a_record() {
     one.instances =
         (0..32).map(|pod| (format!("checkout-7d9f8b6c5d-abc{pod:02}"), counts(1.0, 1_234.0))).collect();
     let bytes = serde_json::to_string(&vec![one; 37]).unwrap().len() * 10;
-    println!("BASELINE {bytes}");
     assert!(bytes < 1024 * 1024, "{bytes} bytes");
 }
