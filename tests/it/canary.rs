@@ -107,7 +107,7 @@ async fn an_identical_pair_behind_envoy_ends_healthy_by_non_inferiority() -> Res
     let faulty = |version: &str| Release { error_rate: 0.05, ..release(version) };
     let arms = Arms::start(2, &faulty("v1"), &faulty("v2")).await?;
     let envoy = arms.envoy(90, 10).await?;
-    let service = Service { watch: "watch_for: 60s, soak: 10s", statistics: "", ..Service::USUAL };
+    let service = Service { watch: "watch_for: 60s, soak: 25s", statistics: "", ..Service::USUAL };
     let rig = Rig::open(arms, &[envoy.job()], &[service], true).await?;
     let _users = Load::start(Target::new(envoy.address()), 3 * RATE)?;
     rig.deploy().await?;
