@@ -17,7 +17,6 @@ pub struct BoundTest {
     /// The bound.
     pub bound: Bound,
     state: State,
-    seen: TwoArms,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,8 +33,30 @@ enum State {
 struct Live {
     question: Question,
     test: Running,
-    /// With a control: what is known of the ratio, and what waits for requests of the other arm.
-    sequence: Option<(RatioSequence, Pairs)>,
+    /// Beside a control.
+    ratio: Option<Ratio>,
+}
+
+/// What a test of two arms does not remember itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Ratio {
+    /// What is known of the ratio, for people.
+    sequence: RatioSequence,
+    /// What waits for requests of the other arm.
+    pairs: Pairs,
+    /// What was counted, that of the canary also while the control could not be seen.
+    seen: TwoArms,
+}
+
+impl Live {
+    fn seen(&self) -> TwoArms {
+        match (&self.test, &self.ratio) {
+            (Running::Share(test), _) => {
+                TwoArms { canary_bad: test.bad(), canary_total: test.total(), ..TwoArms::default() }
+            }
+            (Running::Ratio(_), ratio) => ratio.as_ref().map(|ratio| ratio.seen).unwrap_or_default(),
+        }
+    }
 }
 
 /// A bound in terms of trials.
@@ -80,7 +101,7 @@ impl Kind {
 
 impl BoundTest {
     pub(super) fn new(bound: Bound) -> Self {
-        Self { bound, state: State::Unbuilt, seen: TwoArms::default() }
+        Self { bound, state: State::Unbuilt }
     }
 
     /// Evidence so far, in natural-log units.
@@ -102,9 +123,9 @@ impl BoundTest {
     pub(super) fn numbers(&self) -> usize {
         match &self.state {
             State::Running(live) => {
-                let sequence =
-                    live.sequence.as_ref().map_or(0, |(sequence, _)| sequence.numbers() + Pairs::numbers());
-                live.test.numbers() + sequence + 4
+                // what was counted
+                let ratio = |ratio: &Ratio| ratio.sequence.numbers() + Pairs::numbers() + 4;
+                live.test.numbers() + live.ratio.as_ref().map_or(0, ratio)
             }
             State::Unbuilt | State::Impossible(_) => 0,
         }
@@ -127,14 +148,13 @@ impl BoundTest {
         let Some(arms) = window.trials(live.question.own, live.question.control) else { return };
         // Without the control's requests nobody knows what the canary's share of them is.
         let arms = if kind == Kind::Traffic && !has_control { TwoArms::default() } else { kind.of(arms) };
-        if live.test.update(&arms, has_control, window.seconds).is_ok() {
-            self.seen = self.seen.plus(&arms);
-            if let Some((sequence, pairs)) = &mut live.sequence {
-                // Requests of the canary do not wait for a control that cannot be seen.
-                let arms = if has_control { arms } else { TwoArms::default() };
-                if let Some((block, _)) = pairs.take(&arms, window.seconds) {
-                    let _unchanged_on_error = sequence.update(&block);
-                }
+        let taken = live.test.update(&arms, has_control, window.seconds).is_ok();
+        if let Some(ratio) = live.ratio.as_mut().filter(|_| taken) {
+            ratio.seen = ratio.seen.plus(&arms);
+            // Requests of the canary do not wait for a control that cannot be seen.
+            let arms = if has_control { arms } else { TwoArms::default() };
+            if let Some((block, _)) = ratio.pairs.take(&arms, window.seconds) {
+                let _unchanged_on_error = ratio.sequence.update(&block);
             }
         }
     }
@@ -164,26 +184,26 @@ impl BoundTest {
         finding.before = before.filter(|before| before.cut == question.own).map(|before| before.share.mean);
         finding.log_e = Some(live.test.log_e());
         let rejected = live.test.max_log_e() >= -alpha.ln();
-        let sequence = live.sequence.as_ref().map(|(sequence, _)| sequence);
-        finding.read(&live.test, &self.seen, sequence, rejected, alpha);
+        let seen = live.seen();
+        finding.read(&live.test, &seen, live.ratio.as_ref().map(|ratio| &ratio.sequence), rejected, alpha);
         if finding.truth == Truth::Unknown && finding.missing.is_none() {
-            finding.missing = Some(self.still_needed(question, alpha));
+            finding.missing = Some(still_needed(question, &seen, alpha));
         }
     }
+}
 
-    fn still_needed(&self, question: &Question, alpha: f64) -> String {
-        let share = |bad: f64, total: f64| if total > 0.0 { bad / total } else { 0.0 };
-        let TwoArms { canary_bad, canary_total, control_bad, control_total } = self.seen;
-        let level = match question.kind {
-            Kind::Ratio => (question.level * share(control_bad, control_total)).clamp(1e-6, 0.999),
-            Kind::Share | Kind::Traffic => question.level,
-        };
-        match requests_needed(share(canary_bad, canary_total), level, alpha) {
-            Ok(all) if (all as f64) > canary_total => {
-                format!("about {:.0} more trials to tell, if it stays as it is", all as f64 - canary_total)
-            }
-            _ => "it is too close to the bound to tell".into(),
+fn still_needed(question: &Question, seen: &TwoArms, alpha: f64) -> String {
+    let share = |bad: f64, total: f64| if total > 0.0 { bad / total } else { 0.0 };
+    let TwoArms { canary_bad, canary_total, control_bad, control_total } = *seen;
+    let level = match question.kind {
+        Kind::Ratio => (question.level * share(control_bad, control_total)).clamp(1e-6, 0.999),
+        Kind::Share | Kind::Traffic => question.level,
+    };
+    match requests_needed(share(canary_bad, canary_total), level, alpha) {
+        Ok(all) if (all as f64) > canary_total => {
+            format!("about {:.0} more trials to tell, if it stays as it is", all as f64 - canary_total)
         }
+        _ => "it is too close to the bound to tell".into(),
     }
 }
 
@@ -211,8 +231,9 @@ fn build(
         return State::Impossible(format!("a bound of {} cannot be tested", question.level));
     };
     let sequence = (question.kind == Kind::Ratio).then(|| RatioSequence::new(cluster).ok()).flatten();
-    let sequence = sequence.map(|sequence| (sequence, Pairs::default()));
-    State::Running(Box::new(Live { question, test, sequence }))
+    let ratio =
+        sequence.map(|sequence| Ratio { sequence, pairs: Pairs::default(), seen: TwoArms::default() });
+    State::Running(Box::new(Live { question, test, ratio }))
 }
 
 /// The bound in terms of trials.

@@ -86,6 +86,13 @@ impl GaugeEvidence {
         }
     }
 
+    /// How many numbers make up the running state.
+    pub fn numbers(&self) -> usize {
+        // the level now; of each bound the calm looks
+        let bounds: usize = self.bounds.iter().map(|one| one.test.numbers() + 1).sum();
+        self.detector.numbers() + bounds + 1
+    }
+
     /// Evidence that it is higher than its past explains, nats.
     pub fn log_e(&self) -> f64 {
         self.detector.log_e()

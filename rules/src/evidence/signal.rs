@@ -484,7 +484,8 @@ impl SignalEvidence {
         let (worse, instances) = self.worse.as_ref().map_or((0, 0), Worse::numbers);
         let better: usize = self.better.iter().map(|(_, test)| test.numbers()).sum();
         let bounds: usize = self.bounds.iter().map(BoundTest::numbers).sum();
-        let numbers = worse + better + bounds + 3;
+        let gauge: usize = self.gauge.iter().flat_map(|tests| tests.iter()).map(GaugeEvidence::numbers).sum();
+        let numbers = worse + better + bounds + gauge + 3;
         (numbers * size_of::<f64>(), instances * size_of::<f64>())
     }
 

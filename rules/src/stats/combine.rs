@@ -30,6 +30,10 @@ pub fn average(log_es: &[f64], weights: &[f64]) -> Result<f64, StatsError> {
     }
     let sum: f64 = weights.iter().sum();
     within("the sum of the weights", sum, sum > 0.0, "a positive number")?;
+    // One e-value is its own average, exactly: the usual case, and asked several times a look.
+    if let [only] = log_es {
+        return Ok(*only);
+    }
     let terms: Vec<f64> =
         log_es.iter().zip(weights).map(|(log_e, weight)| (weight / sum).ln() + log_e).collect();
     Ok(log_sum_exp(&terms))

@@ -140,7 +140,6 @@ pub struct RatioTest {
     /// Requests that wait for traffic on the other arm, and since how long.
     waiting: TwoArms,
     waited_seconds: f64,
-    seen: TwoArms,
     /// `ln(rho_k/rho0)`, nats, and `rho_k`.
     grid: Box<[(f64, f64)]>,
 }
@@ -172,8 +171,7 @@ impl RatioTest {
         let step = sign * std::f64::consts::LN_2 / f64::from(parameters.per_octave);
         let grid =
             (1..=alternatives).map(|k| k as f64 * step).map(|gain| (gain, rho0 * gain.exp())).collect();
-        let (waiting, seen) = (TwoArms::default(), TwoArms::default());
-        Ok(Self { parameters, mixture, waiting, waited_seconds: 0.0, seen, grid })
+        Ok(Self { parameters, mixture, waiting: TwoArms::default(), waited_seconds: 0.0, grid })
     }
 
     /// Takes in one block over `dt_seconds` and returns the new log e-value, nats. Requests of an arm wait, with
@@ -188,7 +186,6 @@ impl RatioTest {
         let values = self.block_evidence(&block)?;
         let llr = block.tells().then(|| &values[..self.grid.len()]);
         let log_e = self.mixture.update(llr, dt_seconds)?;
-        self.seen = self.seen.plus(arms);
         self.waited_seconds += dt_seconds;
         if block.tells()
             || block == TwoArms::default()
@@ -245,12 +242,6 @@ impl RatioTest {
         self.mixture.rejects(alpha)
     }
 
-    /// What was seen so far.
-    #[must_use]
-    pub fn seen(&self) -> &TwoArms {
-        &self.seen
-    }
-
     /// What was fixed before the first block.
     #[must_use]
     pub fn parameters(&self) -> &RatioParameters {
@@ -266,8 +257,8 @@ impl RatioTest {
     /// How many numbers make up the running state.
     #[must_use]
     pub fn numbers(&self) -> usize {
-        // waiting and seen counts, and the time waited
-        self.mixture.numbers() + 9
+        // waiting counts, and the time waited
+        self.mixture.numbers() + 5
     }
 }
 
@@ -280,13 +271,12 @@ struct Stored {
     waiting: TwoArms,
     #[serde(with = "exact")]
     waited_seconds: f64,
-    seen: TwoArms,
 }
 
 impl From<RatioTest> for Stored {
     fn from(test: RatioTest) -> Self {
-        let RatioTest { parameters, mixture, waiting, waited_seconds, seen, .. } = test;
-        Self { parameters, mixture, waiting, waited_seconds, seen }
+        let RatioTest { parameters, mixture, waiting, waited_seconds, .. } = test;
+        Self { parameters, mixture, waiting, waited_seconds }
     }
 }
 
@@ -297,11 +287,9 @@ impl TryFrom<Stored> for RatioTest {
         let fresh = Self::with_parameters(stored.parameters)?;
         stored.mixture.continues(&fresh.mixture)?;
         stored.waiting.admit()?;
-        stored.seen.admit()?;
         let waited_seconds = stored.waited_seconds;
         within("the stored waiting time in seconds", waited_seconds, waited_seconds >= 0.0, "zero or more")?;
-        let (waiting, seen) = (stored.waiting, stored.seen);
-        Ok(Self { mixture: stored.mixture, waiting, waited_seconds, seen, ..fresh })
+        Ok(Self { mixture: stored.mixture, waiting: stored.waiting, waited_seconds, ..fresh })
     }
 }
 

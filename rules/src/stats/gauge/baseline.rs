@@ -149,6 +149,11 @@ impl Baseline {
         interpolate(&self.ahead, self.grid_seconds, elapsed)
     }
 
+    /// How many numbers it is: the levels ahead, their grid, the quantum and the spread.
+    pub(super) fn numbers(&self) -> usize {
+        self.ahead.len() + 3
+    }
+
     /// A value on the scale, as spreads above the level of the moment.
     pub(super) fn standardise(&self, value: f64, elapsed: f64) -> f64 {
         bounded((value - self.level_at(elapsed)) / self.spread)

@@ -216,6 +216,14 @@ impl GaugeDetector {
         self.calibration.as_ref()
     }
 
+    /// How many numbers make up the running state, the fitted baseline included.
+    #[must_use]
+    pub fn numbers(&self) -> usize {
+        let runs: usize = self.runs.iter().map(RunLengthExceed::numbers).sum();
+        // the times of the clock, two samples of the filter; log E, its maximum and its threshold
+        self.baseline.numbers() + self.shift.numbers() + runs + 5 + 3
+    }
+
     /// What was fixed before the first sample.
     #[must_use]
     pub fn parameters(&self) -> &GaugeParameters {

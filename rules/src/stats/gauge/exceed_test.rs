@@ -86,6 +86,13 @@ impl ExceedTest {
         self.test.rejects(alpha)
     }
 
+    /// How many numbers make up the running state, the fitted baseline included.
+    #[must_use]
+    pub fn numbers(&self) -> usize {
+        // the times of the clock
+        self.baseline.numbers() + self.test.numbers() + 3
+    }
+
     /// What is tested.
     #[must_use]
     pub fn level(&self) -> ExceedLevel {

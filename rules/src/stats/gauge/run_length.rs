@@ -43,6 +43,13 @@ impl RunLengthExceed {
         Ok(Self { table, mixture, above: Some(false), run: LONG_RUN })
     }
 
+    /// How many numbers make up the running state, the table included: it was estimated, and nothing else remembers it.
+    #[must_use]
+    pub fn numbers(&self) -> usize {
+        // the state, and the length of its run
+        self.mixture.numbers() + self.table.rows().as_flattened().len() + 2
+    }
+
     /// The same, beginning with the run that a history ends in. A history that ends in a hole leaves the state open.
     ///
     /// # Errors

@@ -156,6 +156,13 @@ impl GaugeShift {
         })
     }
 
+    /// How many numbers make up the running state.
+    #[must_use]
+    pub fn numbers(&self) -> usize {
+        // spent, the sample before, ticks, log E and its maximum
+        self.anchored.len() + self.started.len() + 5
+    }
+
     /// Sets the predecessor of the next sample, spreads: the last sample before the deployment. It is not evidence.
     ///
     /// # Errors
