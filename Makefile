@@ -2,7 +2,7 @@
 # Every target looks for what it needs and installs what is missing (Debian or Ubuntu, as root); see deploy/setup/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check measure-idle bench-detection setup-build setup-test setup-check
+.PHONY: help demo build test check measure-idle bench-detection bench-speed setup-build setup-test setup-check
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -41,6 +41,9 @@ measure-idle: setup-build ## start-up time and memory of the idle daemon, agains
 bench-detection: setup-build ## how often judges roll back what is healthy, and how soon what is not, peers beside
 	cargo build --release --locked -p simulations
 	time "$$CARGO_TARGET_DIR/release/simulations" bench $(ARGS)
+
+bench-speed: setup-build ## what a look costs on one core and how much a signal remembers, against their limits
+	cargo bench --locked -p simulations --bench speed -- $(ARGS)
 
 setup-build: ## what building needs
 	@deploy/setup/packages.sh build
