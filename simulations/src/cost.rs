@@ -20,11 +20,11 @@ use std::collections::BTreeMap;
 /// Most bytes that the tests of one signal may have to remember.
 pub const MOST_STATE_BYTES: usize = 2_048;
 /// What the tests of a latency beside a control take instead, at most: several cuts are compared at once, each a test of
-/// 288 bytes, and every multiple in the matrix has a test and an interval of its own. It is above the limit, and does not
+/// 256 bytes, and every multiple in the matrix has a test and an interval of its own. It is above the limit, and does not
 /// grow unseen.
-pub const COMPARED_LATENCY_BYTES: usize = 3_904;
+pub const COMPARED_LATENCY_BYTES: usize = 3_800;
 /// The same of a proportion that is compared with its control and with its past at once.
-pub const COMPARED_TWICE_BYTES: usize = 2_256;
+pub const COMPARED_TWICE_BYTES: usize = 2_232;
 
 /// Requests of one arm in a look: 50 a second.
 const REQUESTS: u64 = 50 * LOOK_SECONDS as u64;
