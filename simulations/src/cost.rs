@@ -291,7 +291,7 @@ mod tests {
         };
         let (none, three, many, more) = (state(0), state(3), state(8), state(80));
         assert_eq!([none.tests; 3], [three.tests, many.tests, more.tests]);
-        assert!(three.instances > 0 && three.instances < many.instances && many.instances < more.instances);
+        assert!(three.instances > 0 && three.instances < many.instances);
         // Eight tests share all pods, and 64 pods are remembered by three numbers each.
         assert!(more.instances <= many.instances + 64 * 3 * 8, "{more:?} {many:?}");
     }

@@ -3,12 +3,11 @@
 
 use super::cut::{Cut, Window};
 use super::finding::Finding;
-use super::pairs::Pairs;
 use super::running::Running;
 use super::{SignalBaseline, Terms};
 use crate::matrix::{Bound, Truth};
 use crate::signal::{Measure, Reading, Signal};
-use crate::stats::{DEFAULT_DISPERSION, Direction, RatioSequence, TwoArms, requests_needed};
+use crate::stats::{DEFAULT_DISPERSION, Direction, TwoArms, requests_needed};
 use serde::{Deserialize, Serialize};
 
 /// A bound and its running test.
@@ -33,28 +32,17 @@ enum State {
 struct Live {
     question: Question,
     test: Running,
-    /// Beside a control.
-    ratio: Option<Ratio>,
-}
-
-/// What a test of two arms does not remember itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Ratio {
-    /// What is known of the ratio, for people.
-    sequence: RatioSequence,
-    /// What waits for requests of the other arm.
-    pairs: Pairs,
-    /// What was counted, that of the canary also while the control could not be seen.
-    seen: TwoArms,
+    /// Beside a control, what was counted: that of the canary also while the control could not be seen.
+    both: TwoArms,
 }
 
 impl Live {
     fn seen(&self) -> TwoArms {
-        match (&self.test, &self.ratio) {
-            (Running::Share(test), _) => {
+        match &self.test {
+            Running::Share(test) => {
                 TwoArms { canary_bad: test.bad(), canary_total: test.total(), ..TwoArms::default() }
             }
-            (Running::Ratio(_), ratio) => ratio.as_ref().map(|ratio| ratio.seen).unwrap_or_default(),
+            Running::Ratio(_) => self.both,
         }
     }
 }
@@ -124,8 +112,7 @@ impl BoundTest {
         match &self.state {
             State::Running(live) => {
                 // what was counted
-                let ratio = |ratio: &Ratio| ratio.sequence.numbers() + Pairs::numbers() + 4;
-                live.test.numbers() + live.ratio.as_ref().map_or(0, ratio)
+                live.test.numbers() + if live.question.kind == Kind::Ratio { 4 } else { 0 }
             }
             State::Unbuilt | State::Impossible(_) => 0,
         }
@@ -148,14 +135,8 @@ impl BoundTest {
         let Some(arms) = window.trials(live.question.own, live.question.control) else { return };
         // Without the control's requests nobody knows what the canary's share of them is.
         let arms = if kind == Kind::Traffic && !has_control { TwoArms::default() } else { kind.of(arms) };
-        let taken = live.test.update(&arms, has_control, window.seconds).is_ok();
-        if let Some(ratio) = live.ratio.as_mut().filter(|_| taken) {
-            ratio.seen = ratio.seen.plus(&arms);
-            // Requests of the canary do not wait for a control that cannot be seen.
-            let arms = if has_control { arms } else { TwoArms::default() };
-            if let Some((block, _)) = ratio.pairs.take(&arms, window.seconds) {
-                let _unchanged_on_error = ratio.sequence.update(&block);
-            }
+        if live.test.update(&arms, has_control, window.seconds).is_ok() && kind == Kind::Ratio {
+            live.both = live.both.plus(&arms);
         }
     }
 
@@ -185,7 +166,7 @@ impl BoundTest {
         finding.log_e = Some(live.test.log_e());
         let rejected = live.test.max_log_e() >= -alpha.ln();
         let seen = live.seen();
-        finding.read(&live.test, &seen, live.ratio.as_ref().map(|ratio| &ratio.sequence), rejected, alpha);
+        finding.read(&live.test, &seen, None, rejected, alpha);
         if finding.truth == Truth::Unknown && finding.missing.is_none() {
             finding.missing = Some(still_needed(question, &seen, alpha));
         }
@@ -220,6 +201,9 @@ fn build(
     };
     let (horizon, cluster) = (terms.horizon_seconds, terms.cluster);
     let test = match question.kind {
+        Kind::Ratio if matches!(signal.measure, Measure::Latency { .. }) => {
+            Running::coarse_ratio(question.level, horizon, Direction::Worse, cluster)
+        }
         Kind::Ratio => Running::ratio(question.level, horizon, Direction::Worse, cluster),
         Kind::Share => Running::share(question.level, horizon, Direction::Worse, cluster),
         // Connections are sticky: neighbouring requests go the same way.
@@ -230,10 +214,7 @@ fn build(
     let Some(test) = test else {
         return State::Impossible(format!("a bound of {} cannot be tested", question.level));
     };
-    let sequence = (question.kind == Kind::Ratio).then(|| RatioSequence::new(cluster).ok()).flatten();
-    let ratio =
-        sequence.map(|sequence| Ratio { sequence, pairs: Pairs::default(), seen: TwoArms::default() });
-    State::Running(Box::new(Live { question, test, ratio }))
+    State::Running(Box::new(Live { question, test, both: TwoArms::default() }))
 }
 
 /// The bound in terms of trials.

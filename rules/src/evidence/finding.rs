@@ -159,8 +159,23 @@ fn ratio(
     sequence: Option<&RatioSequence>,
     alpha: f64,
 ) -> Option<RatioFinding> {
-    let interval = sequence?.interval(alpha).ok()?;
+    let interval = match sequence {
+        Some(sequence) => sequence.interval(alpha).ok()?,
+        None => of_two_shares(seen, test.cluster(), alpha)?,
+    };
     let shares = (seen.canary_total > 0.0 && seen.control_bad > 0.0)
         .then(|| (seen.canary_bad / seen.canary_total) / (seen.control_bad / seen.control_total));
     Some(RatioFinding { now: shares, interval, threshold: test.level(), control_n: seen.control_total })
+}
+
+/// The ratio of two shares that are each taken to be constant: what the confidence sequences of both arms, at half the level
+/// each, leave open. Wider than a [`RatioSequence`], and without any state of its own.
+fn of_two_shares(seen: &TwoArms, cluster: f64, alpha: f64) -> Option<RatioInterval> {
+    let share = |bad: f64, total: f64| {
+        bernoulli_confidence_sequence(bad / cluster, total / cluster, alpha / 2.0).ok()
+    };
+    let canary = share(seen.canary_bad, seen.canary_total)?;
+    let control = share(seen.control_bad, seen.control_total)?;
+    let upper = (control.lower > 0.0).then(|| canary.upper / control.lower);
+    Some(RatioInterval { lower: canary.lower / control.upper, upper })
 }

@@ -44,6 +44,13 @@ impl Running {
         RatioTest::with_parameters(RatioParameters { cluster, ..standard }).ok().map(Running::Ratio)
     }
 
+    /// The same with whole doublings as alternatives, for bounds that are doublings themselves: half the state.
+    pub fn coarse_ratio(rho0: f64, horizon_seconds: f64, direction: Direction, cluster: f64) -> Option<Self> {
+        let standard = RatioParameters::standard(rho0, horizon_seconds, direction);
+        let coarse = RatioParameters { cluster, per_octave: 1, ..standard };
+        RatioTest::with_parameters(coarse).ok().map(Running::Ratio)
+    }
+
     /// Takes one window in. A two-arm test without a control learns nothing: requests of the canary do not wait for a
     /// control that cannot be seen.
     pub fn update(&mut self, arms: &TwoArms, has_control: bool, seconds: f64) -> Result<f64, StatsError> {
