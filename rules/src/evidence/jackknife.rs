@@ -14,6 +14,9 @@ const MOST_SLOTS: usize = 8;
 /// Names that are remembered. Instances come and go; after this many, later ones are known by their slot only.
 const MOST_NAMES: usize = 64;
 
+/// Less than this part of the requests, left without an instance, is no witness against it.
+const LEAST_LEFT: f64 = 0.1;
+
 /// An outlier has more than this many times the others' share of bad trials.
 const STANDS_OUT: f64 = 2.0;
 
@@ -88,7 +91,16 @@ impl Jackknife {
         if self.without.len() < 2 {
             return None;
         }
-        self.without.iter().map(together).reduce(f64::min)
+        let slots = self.without.iter().enumerate().filter(|(slot, _)| self.leaves_enough(*slot));
+        slots.map(|(_, tests)| together(tests)).reduce(f64::min)
+    }
+
+    /// Whether enough is left without this slot to say anything: an instance that has nearly all requests (the others are
+    /// gone, or on their way out) cannot be told from the release.
+    fn leaves_enough(&self, slot: usize) -> bool {
+        let all: f64 = self.names.values().map(|own| own.total).sum();
+        let its: f64 = self.names.values().filter(|own| own.slot == slot).map(|own| own.total).sum();
+        all - its >= LEAST_LEFT * all
     }
 
     /// The instances without which the evidence is smallest, worst first: the outliers. None if they do not stand out: of
