@@ -184,9 +184,13 @@ async fn a_canary_that_nobody_reaches_is_starved() -> Result<()> {
     let arms = Arms::start(1, &release("v1"), &release("v2")).await?;
     let mut envoy = arms.envoy(90, 10).await?;
     let compare = r#"canary: { version: "{{version}}" }, control: { version: "{{previous}}" }, share: 10%"#;
-    let rig = Rig::open(arms, &[], &[Service { compare, ..Service::USUAL }], true).await?;
+    // One is only looked at, so that its card stays that of the finding; the other is acted on.
+    let looked_at = Service { compare, ..OBSERVED };
+    let acted_on = Service { name: "billing", compare, ..Service::USUAL };
+    let rig = Rig::open(arms, &[], &[looked_at, acted_on], true).await?;
     let _users = Load::start(Target::new(envoy.address()), 2 * RATE)?;
     rig.deploy().await?;
+    rig.daemon.deployed("billing", "v2", Some("v1")).await?;
     tokio::time::sleep(Duration::from_secs(10)).await;
     envoy.set_weights(&[("canary", 0)]).await?;
     let (_, card) = rig.until_degraded(Instant::now(), PATIENCE).await?;
