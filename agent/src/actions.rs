@@ -185,12 +185,16 @@ async fn look_first(
     recovering: bool,
     secrets: &Secrets,
 ) -> Option<StepOutcome> {
-    let Some(inspect) = &step.inspect else {
-        return Some(permanent(
-            "this class is looked up before it is run, and the step has no `inspect`".into(),
-        ));
+    let question = match &step.inspect {
+        Some(inspect) => &inspect.action,
+        None if step.action.looks_itself() => &step.action,
+        None => {
+            return Some(permanent(
+                "this class is looked up before it is run, and the step has no `inspect`".into(),
+            ));
+        }
     };
-    let looking = match build(&inspect.action, secrets) {
+    let looking = match build(question, secrets) {
         Ok(action) => action,
         Err(error) => return Some(permanent(format!("looking cannot be begun: {}", chain(&error)))),
     };

@@ -117,6 +117,14 @@ impl ActionSpec {
         }
     }
 
+    /// Whether it can tell by itself whether its effect is there already. Then a step that is looked up before it is run
+    /// needs no `inspect` of its own.
+    pub fn looks_itself(&self) -> bool {
+        match self {
+            ActionSpec::Command(_) | ActionSpec::Http(_) => false,
+        }
+    }
+
     /// One line that says exactly what will be done, without secrets.
     pub fn words(&self) -> String {
         match self {

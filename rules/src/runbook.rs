@@ -202,7 +202,7 @@ pub fn problems(runbook: &Runbook) -> Vec<(String, String)> {
             found.push((format!("{at}.timeout"), format!("must be more than 0s and at most {LONGEST_STEP}")));
         }
         let must_look = matches!(step.class, EffectClass::Lookup | EffectClass::CompareAndSet);
-        if must_look && step.inspect.is_none() {
+        if must_look && step.inspect.is_none() && !step.action.looks_itself() {
             let text =
                 "this class is looked up before it is repeated; add `inspect`, or say `class: one_shot`";
             found.push((format!("{at}.class"), text.into()));
