@@ -90,8 +90,9 @@ impl Collector {
             return None;
         }
         let _turn = self.turns.get(&signal.source)?.acquire().await.ok()?;
-        let measurement =
-            measure(source.as_ref(), &observer, Window { from, to }, rules.watch.max_sample_age).await;
+        let window = [Window { from, to }];
+        let measured = measure(source.as_ref(), &observer, &window, rules.watch.max_sample_age).await;
+        let measurement = measured.into_iter().next()?;
         tracing::debug!(%watch, signal = %signal.name, observation = ?measurement.observation, "measured");
         if !matches!(measurement.observation, Observation::Failed { .. }) {
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(signal.source.clone());
@@ -239,12 +240,8 @@ const NUMBERS_OF_A_WINDOW: usize = 12;
 fn newest_that_fit(windows: Vec<Measurement>, most: usize) -> Vec<Measurement> {
     let mut left = most;
     let fit = windows.iter().rev().take_while(|window| {
-        let numbers = |reading: &Reading| match reading {
-            Reading::Buckets { counts, .. } => 2 * counts.len(),
-            Reading::Counts { .. } | Reading::Level { .. } => 2,
-        };
         let readings = window.observation.reading().into_iter().chain(window.instances.values());
-        let fits = left.checked_sub(readings.map(numbers).sum::<usize>() + NUMBERS_OF_A_WINDOW);
+        let fits = left.checked_sub(readings.map(Reading::numbers).sum::<usize>() + NUMBERS_OF_A_WINDOW);
         left = fits.unwrap_or(0);
         fits.is_some()
     });

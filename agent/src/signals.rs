@@ -133,15 +133,18 @@ impl SourceHealth {
     }
 }
 
-/// Asks a source for a signal over a window and reduces the answer. Never fails: what goes wrong becomes an
-/// observation that says so. `max_age` is how old the newest sample may be at the window's end.
+/// Asks a source once for a signal over windows that follow each other, and reduces the answer to a measurement each. Never
+/// fails: what goes wrong becomes one observation over all of them that says so. `max_age` is how old the newest sample may
+/// be at a window's end. No windows bring no measurements.
 pub async fn measure(
     source: &dyn SignalSource,
     observer: &Observer,
-    window: Window,
+    windows: &[Window],
     max_age: Span,
-) -> Measurement {
-    let range = window.with_lookback();
+) -> Vec<Measurement> {
+    let (Some(first), Some(last)) = (windows.first(), windows.last()) else { return Vec::new() };
+    let whole = Window { from: first.from, to: last.to };
+    let range = whole.with_lookback();
     let signal = observer.signal();
     let targets = async {
         match observer.targets() {
@@ -151,12 +154,15 @@ pub async fn measure(
     };
     let (series, targets) = tokio::join!(source.read(signal.measure.selector(), range), targets);
     match (series, targets) {
-        (Ok(series), Ok(targets)) => observer.measure(&series, targets.as_deref(), window, max_age),
+        (Ok(series), Ok(targets)) => {
+            let reduced = |window: &Window| observer.measure(&series, targets.as_deref(), *window, max_age);
+            windows.iter().map(reduced).collect()
+        }
         (Err(error), _) | (Ok(_), Err(error)) => {
             let reason = words(&error);
             tracing::warn!(signal = %signal.name, source = %source.describe(), %reason, "no samples");
             let observation = Observation::Failed { reason };
-            Measurement::plain(signal.name.clone(), window.from, window.to, observation)
+            vec![Measurement::plain(signal.name.clone(), whole.from, whole.to, observation)]
         }
     }
 }

@@ -12,7 +12,6 @@ mod finding;
 mod gauge;
 mod jackknife;
 mod onset;
-mod pairs;
 mod running;
 mod signal;
 mod worse;

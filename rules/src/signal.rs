@@ -177,6 +177,14 @@ pub enum Reading {
 }
 
 impl Reading {
+    /// How many numbers it is made of, a count and an edge for each bucket: what it takes to write it down.
+    pub fn numbers(&self) -> usize {
+        match self {
+            Reading::Buckets { counts, .. } => 2 * counts.len(),
+            Reading::Counts { .. } | Reading::Level { .. } => 2,
+        }
+    }
+
     /// Why these numbers cannot be used, in words; `None` if they can. Whatever passes here cannot poison a running test.
     pub fn problem(&self) -> Option<String> {
         match self {
@@ -316,11 +324,7 @@ impl Measurement {
             }
         }
         self.instances.retain(|_, reading| reading.problem().is_none());
-        let numbers = |reading: &Reading| match reading {
-            Reading::Buckets { counts, .. } => 2 * counts.len(),
-            Reading::Counts { .. } | Reading::Level { .. } => 2,
-        };
-        if self.instances.values().map(numbers).sum::<usize>() > MOST_INSTANCE_NUMBERS {
+        if self.instances.values().map(Reading::numbers).sum::<usize>() > MOST_INSTANCE_NUMBERS {
             // Without them nothing is learned from this window about single instances, and the release is not accused.
             self.instances.clear();
         }

@@ -66,6 +66,7 @@ mod histogram;
 mod kernel;
 pub mod numerics;
 mod onset;
+mod pairs;
 mod proportion;
 mod ratio;
 
@@ -76,7 +77,7 @@ pub use confidence::{
 };
 pub use counter::counter_delta;
 pub use dirichlet::log_e_dirichlet;
-pub use discovery::{LeaveOneOut, e_benjamini_hochberg, leave_one_out};
+pub use discovery::e_benjamini_hochberg;
 pub use dispersion::{Counts, DEFAULT_DISPERSION, FEWEST_BLOCKS, pair_dispersion, pearson_dispersion};
 pub use error::StatsError;
 pub(crate) use error::{finite, within};
@@ -84,6 +85,6 @@ pub use exponential::{ExponentialHistogram, ZERO_THRESHOLD};
 pub use histogram::{Histogram, OpenInterval, RatioEdges, quantile_ratio_interval};
 pub use kernel::{ChangeMixture, MOST_ALTERNATIVES};
 pub use onset::{BlockRing, Onset, OnsetPrior, RING_BLOCKS, RingBlock, StartShare, onset};
+pub use pairs::{PATIENCE_SECONDS, Pairs};
 pub use proportion::{BlockEvidence, Direction, ProportionParameters, ProportionTest};
-pub(crate) use ratio::PATIENCE_SECONDS;
 pub use ratio::{RatioInterval, RatioParameters, RatioSequence, RatioTest, TwoArms};

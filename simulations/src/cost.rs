@@ -19,13 +19,6 @@ use std::collections::BTreeMap;
 
 /// Most bytes that the tests of one signal may have to remember.
 pub const MOST_STATE_BYTES: usize = 2_048;
-/// What the tests of a latency beside a control take instead, at most: several cuts are compared at once, each a test of
-/// 256 bytes, and every multiple in the matrix has a test and an interval of its own. It is above the limit, and does not
-/// grow unseen.
-pub const COMPARED_LATENCY_BYTES: usize = 3_800;
-/// The same of a proportion that is compared with its control and with its past at once.
-pub const COMPARED_TWICE_BYTES: usize = 2_232;
-
 /// Requests of one arm in a look: 50 a second.
 const REQUESTS: u64 = 50 * LOOK_SECONDS as u64;
 /// Their share of errors.
@@ -270,13 +263,8 @@ mod tests {
             for (kind, reference) in Kind::ALL.iter().flat_map(|kind| Reference::ALL.map(|one| (*kind, one)))
             {
                 let state = Service::new(kind, matrix, reference).unwrap().state_after_looks(0);
-                let most = match (kind, reference) {
-                    (Kind::Latency, Reference::Control | Reference::Both) => COMPARED_LATENCY_BYTES,
-                    (Kind::Proportion, Reference::Both) => COMPARED_TWICE_BYTES,
-                    _ => MOST_STATE_BYTES,
-                };
                 let what = format!("{} under {matrix}, {}: {state:?}", kind.word(), reference.words());
-                assert!(state.tests <= most, "{what}, {most} are allowed");
+                assert!(state.tests <= MOST_STATE_BYTES, "{what}, {MOST_STATE_BYTES} are allowed");
                 // Less would mean that something is not counted.
                 assert!(state.tests > 1_000, "{what}");
                 assert_eq!(state.instances, 0, "{what}");

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use agent::signals::SignalSource as _;
-use agent::signals::measure;
 use agent::signals::prometheus::{Credentials, PrometheusConfig, PrometheusSource};
+use agent::signals::{SignalSource, measure};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use rules::ids::SignalName;
 use rules::series::{Observer, Sample, Window};
-use rules::signal::{Measure, Observation, Reading, Signal};
+use rules::signal::{Measure, Measurement, Observation, Reading, Signal};
 use rules::units::Span;
 use tests::prometheus::PrometheusServer;
 use tests::remote_write::{self, Histogram, Series};
@@ -122,6 +121,16 @@ fn source(server: &PrometheusServer) -> Result<PrometheusSource> {
     Ok(PrometheusSource::new("main", &config, &Credentials::default(), Timestamp::now)?)
 }
 
+/// The measurement of one window.
+async fn measured(
+    source: &dyn SignalSource,
+    observer: &Observer,
+    window: Window,
+    max_age: Span,
+) -> Result<Measurement> {
+    measure(source, observer, &[window], max_age).await.pop().context("a window brings a measurement")
+}
+
 #[tokio::test]
 async fn two_generations_of_a_native_histogram_are_read_as_they_were_written() -> Result<()> {
     let server = PrometheusServer::start(&[], Duration::from_secs(60)).await?;
@@ -137,7 +146,7 @@ async fn two_generations_of_a_native_histogram_are_read_as_they_were_written() -
     for (from, to) in [(0, 2), (2, 4), (4, 6), (3, 3), (0, 6)] {
         let end = if from == to { Span::from_seconds(5).after(time(to)) } else { time(to) };
         let window = Window { from: time(from), to: end };
-        let measurement = measure(&source, &observer, window, Span::from_minutes(1)).await;
+        let measurement = measured(&source, &observer, window, Span::from_minutes(1)).await?;
         let Some(Reading::Buckets { bounds, counts }) = measurement.observation.reading() else {
             panic!("{measurement:?}");
         };
@@ -179,7 +188,7 @@ async fn what_is_no_latency_or_has_ended_is_said() -> Result<()> {
     let window = Window { from: begin, to: end };
 
     // The API leaves the marker out: the end shows by the age of the last sample.
-    let seen = measure(&source, &latency()?, window, Span::from_seconds(9)).await.observation;
+    let seen = measured(&source, &latency()?, window, Span::from_seconds(9)).await?.observation;
     assert!(
         matches!(&seen, Observation::Absent { reason } if reason.contains("newest sample is 10s old")),
         "{seen:?}"
@@ -187,7 +196,7 @@ async fn what_is_no_latency_or_has_ended_is_said() -> Result<()> {
 
     let bad = BTreeMap::from([("pod".to_owned(), "second".to_owned())]);
     let proportion = observer(Measure::Proportion { of: METRIC.into(), bad })?;
-    let seen = measure(&source, &proportion, window, Span::from_minutes(1)).await.observation;
+    let seen = measured(&source, &proportion, window, Span::from_minutes(1)).await?.observation;
     assert!(matches!(&seen, Observation::Failed { reason } if reason.contains("only latency")), "{seen:?}");
 
     let mut below = Pod::start(3);
@@ -199,7 +208,7 @@ async fn what_is_no_latency_or_has_ended_is_said() -> Result<()> {
     remote_write::send(server.url(), &[series]).await?;
     let skewed = observer(Measure::Latency { buckets: "clock_skew_seconds".into(), quantile: 0.95 })?;
     let window = Window { from: begin, to: STEP.after(begin) };
-    let seen = measure(&source, &skewed, window, Span::from_minutes(1)).await.observation;
+    let seen = measured(&source, &skewed, window, Span::from_minutes(1)).await?.observation;
     assert!(
         matches!(&seen, Observation::Failed { reason } if reason.contains("2 new observations below zero")),
         "{seen:?}"

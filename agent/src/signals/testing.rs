@@ -1,7 +1,10 @@
 //! A server that answers what a test tells it to, byte by byte: HTTP that no framework would send.
 
+use super::{SignalSource, measure};
 use jiff::Timestamp;
-use rules::series::Window;
+use rules::series::{Observer, Window};
+use rules::signal::Measurement;
+use rules::units::Span;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -115,4 +118,15 @@ pub(super) fn window(from: i64, to: i64) -> Window {
 /// A clock that stands.
 pub(super) fn clock() -> Timestamp {
     at(1_000)
+}
+
+/// The measurement of one window.
+pub(super) async fn measured_over(
+    source: &dyn SignalSource,
+    observer: &Observer,
+    window: Window,
+    max_age: Span,
+) -> Measurement {
+    let [measurement] = measure(source, observer, &[window], max_age).await.try_into().unwrap();
+    measurement
 }

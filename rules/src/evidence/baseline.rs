@@ -41,8 +41,9 @@ impl BaselineState {
 pub struct SignalBaseline {
     /// Where good ends and bad begins for this signal: for a latency the edge above its old quantile.
     pub cut: Cut,
-    /// Further cuts at which a latency is compared with a control: the edges above its other old quantiles.
-    pub more_cuts: Vec<Cut>,
+    /// Further cuts at which a latency is compared with a control, the edges above its other old quantiles; and the share
+    /// of bad trials at each.
+    pub more_cuts: Vec<(Cut, f64)>,
     /// The share of bad trials at that cut.
     pub share: Baseline,
     /// How many events fail together, if there were windows enough to tell.
@@ -61,66 +62,64 @@ const NEIGHBOURS: usize = 6;
 /// Learns the baseline from the time before the deployment, and from the same hours of earlier days: what is usual then
 /// is no regression now, so the upper bound is the larger of both.
 pub(super) fn learn(signal: &Signal, past: &Past, place: Place, statistics: &Statistics) -> BaselineState {
-    match learn_from(signal, &past.trailing, None, place, statistics) {
-        BaselineState::Known(mut before) => {
-            let season = learn_from(signal, &past.seasonal, Some(before.cut), place, statistics);
-            if let Some(season) = season.known().filter(|season| season.share.windows >= FEWEST_SEASONAL) {
-                before.share.upper = before.share.upper.max(season.share.upper);
-                before.share.lower = before.share.lower.min(season.share.lower);
+    match of_trailing(signal, &past.trailing, place, statistics) {
+        Ok(mut before) => {
+            let season = share(&usable(&past.seasonal), before.cut, statistics.delta).ok();
+            if let Some(season) = season.filter(|season| season.windows >= FEWEST_SEASONAL) {
+                before.share.upper = before.share.upper.max(season.upper);
+                before.share.lower = before.share.lower.min(season.lower);
                 before.seasonal = true;
             }
             BaselineState::Known(before)
         }
-        missing => missing,
+        Err(reason) => BaselineState::Missing(reason),
     }
 }
 
 /// Windows of earlier days that make a season.
 const FEWEST_SEASONAL: usize = 12;
 
-fn learn_from(
+fn of_trailing(
     signal: &Signal,
     windows: &[Measurement],
-    cut: Option<Cut>,
     place: Place,
     statistics: &Statistics,
-) -> BaselineState {
-    let readings: Vec<(&Measurement, &Reading)> = windows
+) -> Result<SignalBaseline, String> {
+    let readings = usable(windows);
+    let (Some((first, _)), Some((last, _))) = (readings.first(), readings.last()) else {
+        let why = windows.iter().rev().find_map(|window| window.observation.hole());
+        return Err(why.unwrap_or_else(|| "nothing was measured before the deployment".into()));
+    };
+    let values: Vec<&Reading> = readings.iter().map(|(_, reading)| *reading).collect();
+    let cut = own_cut(signal, &values, place, statistics)?;
+    let more_cuts = more_cuts(signal, &values, cut, place, statistics);
+    let cuts = std::iter::once(cut).chain(more_cuts.iter().map(|(cut, _)| *cut));
+    let dispersion = cuts.filter_map(|cut| dispersion(&readings, cut)).reduce(f64::max);
+    Ok(SignalBaseline {
+        cut,
+        more_cuts,
+        share: share(&readings, cut, statistics.delta).map_err(|error| error.to_string())?,
+        dispersion,
+        seasonal: false,
+        span: Span::between(first.from, last.to),
+        until: last.to,
+    })
+}
+
+/// The windows that were measured, with what was read.
+fn usable(windows: &[Measurement]) -> Vec<(&Measurement, &Reading)> {
+    windows
         .iter()
         .filter_map(|window| window.observation.reading().map(|reading| (window, reading)))
         .filter(|(_, reading)| reading.problem().is_none())
-        .collect();
-    let (Some((first, _)), Some((last, _))) = (readings.first(), readings.last()) else {
-        let why = windows.iter().rev().find_map(|window| window.observation.hole());
-        return BaselineState::Missing(
-            why.unwrap_or_else(|| "nothing was measured before the deployment".into()),
-        );
-    };
-    let (from, until) = (first.from, last.to);
-    let values: Vec<&Reading> = readings.iter().map(|(_, reading)| *reading).collect();
-    let cut = match cut.map_or_else(|| own_cut(signal, &values, place, statistics), Ok) {
-        Ok(cut) => cut,
-        Err(reason) => return BaselineState::Missing(reason),
-    };
-    let trials: Vec<(f64, f64)> = values.iter().filter_map(|reading| cut.trial(reading)).collect();
-    let blocks: Vec<BaselineWindow> =
-        trials.iter().map(|(bad, total)| BaselineWindow { bad: *bad, total: *total }).collect();
-    let cuts = more_cuts(signal, &values, cut, place, statistics);
-    let dispersions = std::iter::once(&cut).chain(&cuts).filter_map(|cut| dispersion(&readings, *cut));
-    let dispersion = dispersions.reduce(f64::max);
-    match beta_binomial_baseline(&blocks, statistics.delta).and_then(|share| careful(share, statistics.delta))
-    {
-        Ok(share) => BaselineState::Known(SignalBaseline {
-            cut,
-            more_cuts: cuts,
-            share,
-            dispersion,
-            seasonal: false,
-            span: Span::between(from, until),
-            until,
-        }),
-        Err(error) => BaselineState::Missing(error.to_string()),
-    }
+        .collect()
+}
+
+/// The share of bad trials at a cut, with bounds at level `delta`.
+fn share(windows: &[(&Measurement, &Reading)], cut: Cut, delta: f64) -> Result<Baseline, StatsError> {
+    let trials = windows.iter().filter_map(|(_, reading)| cut.trial(reading));
+    let blocks: Vec<BaselineWindow> = trials.map(|(bad, total)| BaselineWindow { bad, total }).collect();
+    beta_binomial_baseline(&blocks, delta).and_then(|share| careful(share, delta))
 }
 
 /// How many events fail together at a cut. Two halves of the old release say most: what both of them went through at once
@@ -150,24 +149,26 @@ fn pairs(windows: &[(&Measurement, &Reading)], cut: Cut) -> Option<f64> {
 /// The old quantiles at which a latency is compared with a control, besides its own.
 const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 
+/// Cuts at further quantiles, and the share of bad trials at each.
 fn more_cuts(
     signal: &Signal,
     readings: &[&Reading],
     own: Cut,
     place: Place,
     statistics: &Statistics,
-) -> Vec<Cut> {
+) -> Vec<(Cut, f64)> {
+    let mut cuts: Vec<(Cut, f64)> = Vec::new();
     if !matches!(signal.measure, Measure::Latency { .. }) {
-        return Vec::new();
+        return cuts;
     }
-    let mut cuts = Vec::new();
     for quantile in QUANTILES {
         // A quantile that too few requests or too coarse buckets cannot show is left out.
-        if let Ok(edge) = quantile_edge(readings, quantile, place, statistics.delta) {
-            let cut = Cut::Slower(edge);
-            if cut != own && !cuts.contains(&cut) {
-                cuts.push(cut);
-            }
+        let Ok(edge) = quantile_edge(readings, quantile, place, statistics.delta) else { continue };
+        let cut = Cut::Slower(edge);
+        if cut != own && !cuts.iter().any(|(known, _)| *known == cut) {
+            let trials = readings.iter().filter_map(|reading| cut.trial(reading));
+            let (bad, total) = trials.fold((0.0, 0.0), |(bad, total), (b, t)| (bad + b, total + t));
+            cuts.push((cut, bad / total));
         }
     }
     cuts

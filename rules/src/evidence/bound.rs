@@ -3,7 +3,7 @@
 
 use super::cut::{Cut, Window};
 use super::finding::Finding;
-use super::running::Running;
+use super::running::{Running, Tests};
 use super::{SignalBaseline, Terms};
 use crate::matrix::{Bound, Truth};
 use crate::signal::{Measure, Reading, Signal};
@@ -31,14 +31,19 @@ enum State {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Live {
     question: Question,
-    test: Running,
+    /// One test.
+    tests: Tests,
     /// Beside a control, what was counted: that of the canary also while the control could not be seen.
     both: TwoArms,
 }
 
 impl Live {
+    fn test(&self) -> &Running {
+        self.tests.first()
+    }
+
     fn seen(&self) -> TwoArms {
-        match &self.test {
+        match self.test() {
             Running::Share(test) => {
                 TwoArms { canary_bad: test.bad(), canary_total: test.total(), ..TwoArms::default() }
             }
@@ -95,7 +100,7 @@ impl BoundTest {
     /// Evidence so far, in natural-log units.
     pub(super) fn log_e(&self) -> Option<f64> {
         match &self.state {
-            State::Running(live) => Some(live.test.log_e()),
+            State::Running(live) => Some(live.test().log_e()),
             State::Unbuilt | State::Impossible(_) => None,
         }
     }
@@ -112,7 +117,7 @@ impl BoundTest {
         match &self.state {
             State::Running(live) => {
                 // what was counted
-                live.test.numbers() + if live.question.kind == Kind::Ratio { 4 } else { 0 }
+                live.tests.numbers() + if live.question.kind == Kind::Ratio { 4 } else { 0 }
             }
             State::Unbuilt | State::Impossible(_) => 0,
         }
@@ -135,9 +140,10 @@ impl BoundTest {
         let Some(arms) = window.trials(live.question.own, live.question.control) else { return };
         // Without the control's requests nobody knows what the canary's share of them is.
         let arms = if kind == Kind::Traffic && !has_control { TwoArms::default() } else { kind.of(arms) };
-        if live.test.update(&arms, has_control, window.seconds).is_ok() && kind == Kind::Ratio {
+        if kind == Kind::Ratio {
             live.both = live.both.plus(&arms);
         }
+        live.tests.take([arms], has_control, window.seconds);
     }
 
     pub(super) fn fill(
@@ -163,10 +169,10 @@ impl BoundTest {
             finding.what = format!("{} ({limited})", finding.what);
         }
         finding.before = before.filter(|before| before.cut == question.own).map(|before| before.share.mean);
-        finding.log_e = Some(live.test.log_e());
-        let rejected = live.test.max_log_e() >= -alpha.ln();
+        finding.log_e = Some(live.test().log_e());
+        let rejected = live.test().max_log_e() >= -alpha.ln();
         let seen = live.seen();
-        finding.read(&live.test, &seen, None, rejected, alpha);
+        finding.read(live.test(), &seen, None, rejected, alpha);
         if finding.truth == Truth::Unknown && finding.missing.is_none() {
             finding.missing = Some(still_needed(question, &seen, alpha));
         }
@@ -201,20 +207,24 @@ fn build(
     };
     let (horizon, cluster) = (terms.horizon_seconds, terms.cluster);
     let test = match question.kind {
-        Kind::Ratio if matches!(signal.measure, Measure::Latency { .. }) => {
-            Running::coarse_ratio(question.level, horizon, Direction::Worse, cluster)
+        Kind::Ratio => {
+            let share =
+                before.filter(|before| before.cut == question.control).map(|before| before.share.mean);
+            let test = Running::ratio(question.level, horizon, Direction::Worse, cluster, share);
+            // A latency's bounds are doublings themselves.
+            let coarse = matches!(signal.measure, Measure::Latency { .. });
+            if coarse { test.and_then(Running::coarse) } else { test }
         }
-        Kind::Ratio => Running::ratio(question.level, horizon, Direction::Worse, cluster),
         Kind::Share => Running::share(question.level, horizon, Direction::Worse, cluster),
         // Connections are sticky: neighbouring requests go the same way.
         Kind::Traffic => {
             Running::share(question.level, horizon, Direction::Better, cluster.max(DEFAULT_DISPERSION))
         }
     };
-    let Some(test) = test else {
+    let Some(tests) = Tests::new(test) else {
         return State::Impossible(format!("a bound of {} cannot be tested", question.level));
     };
-    State::Running(Box::new(Live { question, test, both: TwoArms::default() }))
+    State::Running(Box::new(Live { question, tests, both: TwoArms::default() }))
 }
 
 /// The bound in terms of trials.

@@ -4,7 +4,7 @@
 //! cannot be told from the release, and nothing is left out.
 
 use super::cut::{Cut, Window};
-use super::running::{Running, together};
+use super::running::{MOST_TESTS, Tests};
 use crate::stats::TwoArms;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ const STANDS_OUT: f64 = 2.0;
 /// The tests that leave one instance out each.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Jackknife {
-    /// Per slot, the comparison's tests again, one a cut.
-    without: Vec<Vec<Running>>,
+    /// Per slot, the comparison's tests again.
+    without: Vec<Tests>,
     names: BTreeMap<String, Own>,
     /// How many instances were ever seen; the next one's slot.
     seen: usize,
@@ -43,24 +43,25 @@ impl Jackknife {
     /// they stand. A later one begins where the weakest slot stands: whatever convicts now must not rest on one instance
     /// alone, be it known by two names. Nothing is learned from a window in which the release had requests and its
     /// instances are not told apart; requests of the control alone are the same for all.
-    pub fn take(&mut self, tests: &[(Cut, Running)], window: &Window<'_>) {
+    pub fn take(&mut self, cuts: &[Cut], tests: &Tests, window: &Window<'_>) {
         self.forget(window);
         for name in window.instances.keys() {
             self.know(name, tests);
         }
-        let Some((own, _)) = tests.first() else { return };
+        let Some(own) = cuts.first() else { return };
         for (name, reading) in window.instances {
             if let (Some(known), Some((bad, total))) = (self.names.get_mut(name), own.trial(reading)) {
                 known.bad += bad;
                 known.total += total;
             }
         }
-        for (place, (cut, _)) in tests.iter().enumerate() {
-            let rests = self.rests(*cut, window);
-            for (slot, rest) in self.without.iter_mut().zip(rests) {
-                // Numbers that the door has refused already; the test keeps its state either way.
-                let _unchanged_on_error = slot[place].update(&rest, window.control.is_some(), window.seconds);
-            }
+        let mut rests = [[TwoArms::default(); MOST_SLOTS]; MOST_TESTS];
+        for (rests, cut) in rests.iter_mut().zip(cuts) {
+            *rests = self.rests(*cut, window);
+        }
+        for (slot, without) in self.without.iter_mut().enumerate() {
+            let counted = rests.iter().map(|rests| rests[slot]);
+            without.take(counted, window.control.is_some(), window.seconds);
         }
     }
 
@@ -92,7 +93,7 @@ impl Jackknife {
             return None;
         }
         let slots = self.without.iter().enumerate().filter(|(slot, _)| self.leaves_enough(*slot));
-        slots.map(|(_, tests)| together(tests)).reduce(f64::min)
+        slots.map(|(_, tests)| tests.log_e()).reduce(f64::min)
     }
 
     /// Whether enough is left without this slot to say anything: an instance that has nearly all requests (the others are
@@ -134,12 +135,12 @@ impl Jackknife {
 
     /// How many numbers make up the running state.
     pub fn numbers(&self) -> usize {
-        self.without.iter().flatten().map(Running::numbers).sum::<usize>() + 3 * self.names.len()
+        self.without.iter().map(Tests::numbers).sum::<usize>() + 3 * self.names.len()
     }
 
     fn weakest(&self) -> Option<usize> {
         let least = |(_, a): &(usize, f64), (_, b): &(usize, f64)| a.total_cmp(b);
-        self.without.iter().map(together).enumerate().min_by(least).map(|(slot, _)| slot)
+        self.without.iter().map(Tests::log_e).enumerate().min_by(least).map(|(slot, _)| slot)
     }
 
     /// Makes room: names that are not seen any more go first.
@@ -149,7 +150,7 @@ impl Jackknife {
         }
     }
 
-    fn know(&mut self, name: &str, tests: &[(Cut, Running)]) {
+    fn know(&mut self, name: &str, tests: &Tests) {
         if self.names.contains_key(name) {
             return;
         }
@@ -157,8 +158,7 @@ impl Jackknife {
         self.seen += 1;
         if self.without.len() == slot {
             let start = self.weakest().map(|weakest| self.without[weakest].clone());
-            let everything = || tests.iter().map(|(_, test)| test.clone()).collect();
-            self.without.push(start.unwrap_or_else(everything));
+            self.without.push(start.unwrap_or_else(|| tests.clone()));
         }
         self.names.insert(name.to_owned(), Own { slot, bad: 0.0, total: 0.0 });
     }

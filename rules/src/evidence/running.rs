@@ -1,7 +1,8 @@
 //! One running test, of one arm against a level or of two arms against a ratio: to the rest of the engine the same thing.
+//! And several of them that take the same windows in.
 
 use crate::stats::{
-    Direction, ProportionParameters, ProportionTest, RatioParameters, RatioTest, StatsError, TwoArms,
+    Direction, Pairs, ProportionParameters, ProportionTest, RatioParameters, RatioTest, StatsError, TwoArms,
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,20 +16,91 @@ pub(super) enum Running {
     Ratio(RatioTest),
 }
 
-/// The average of several tests' evidence, nats: evidence itself, however they depend on each other.
-pub(super) fn together<'t>(tests: impl IntoIterator<Item = &'t Running>) -> f64 {
-    let (mut largest, mut sum, mut count) = (f64::NEG_INFINITY, 0.0, 0.0);
-    for log_e in tests.into_iter().map(Running::log_e) {
-        // Scaled by the largest so far, so that no exponent overflows.
-        if log_e > largest {
-            sum = sum * (largest - log_e).exp() + 1.0;
-            largest = log_e;
-        } else {
-            sum += (log_e - largest).exp();
-        }
-        count += 1.0;
+/// Tests of one signal, each at a cut of its own, as one: requests of one arm wait for the other arm once for all of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Tests {
+    first: Running,
+    more: Vec<Running>,
+    /// What waits for requests of the other arm; only where there is a test of two arms.
+    pairs: Option<Pairs>,
+}
+
+/// A latency is compared at its own quantile and at four more; a past is one test more.
+pub(super) const MOST_TESTS: usize = 6;
+
+impl Tests {
+    /// These tests, in this order; `None` without any. Beyond [`MOST_TESTS`] they are dropped.
+    pub fn new(tests: impl IntoIterator<Item = Running>) -> Option<Self> {
+        let mut tests = tests.into_iter().take(MOST_TESTS);
+        let tests = Self { first: tests.next()?, more: tests.collect(), pairs: None };
+        let two_arms = tests.iter().any(Running::has_two_arms);
+        let pairs = two_arms.then(|| Pairs::new(tests.iter().count()));
+        Some(Self { pairs, ..tests })
     }
-    if count > 0.0 { largest + (sum / count).ln() } else { 0.0 }
+
+    /// Takes one window in: for each test what was counted at its cut. Says the block that came of it for the first test,
+    /// and its length in seconds; `None` if that waits, or if numbers came that the door has refused already.
+    pub fn take(
+        &mut self,
+        window: impl IntoIterator<Item = TwoArms>,
+        has_control: bool,
+        seconds: f64,
+    ) -> Option<(TwoArms, f64)> {
+        let mut counted = [TwoArms::default(); MOST_TESTS];
+        for (place, arms) in counted.iter_mut().zip(window) {
+            *place = arms;
+        }
+        let counted = &mut counted[..1 + self.more.len()];
+        self.update(false, counted, seconds);
+        let Some(pairs) = &mut self.pairs else { return Some((counted[0], seconds)) };
+        if !has_control {
+            // Requests of the canary do not wait for a control that cannot be seen.
+            counted.fill(TwoArms::default());
+        }
+        let length = pairs.take(counted, seconds).ok()??;
+        self.update(true, counted, length);
+        Some((counted[0], length))
+    }
+
+    fn update(&mut self, two_arms: bool, counted: &[TwoArms], seconds: f64) {
+        let tests = std::iter::once(&mut self.first).chain(&mut self.more);
+        for (test, arms) in tests.zip(counted).filter(|(test, _)| test.has_two_arms() == two_arms) {
+            // An error here means numbers that the door has already refused; the test keeps its state either way.
+            let _unchanged_on_error = test.update(arms, seconds);
+        }
+    }
+
+    /// The first test.
+    pub fn first(&self) -> &Running {
+        &self.first
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Running> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// The average of their evidence, nats: evidence itself, however they depend on each other.
+    pub fn log_e(&self) -> f64 {
+        let (mut largest, mut sum, mut count) = (f64::NEG_INFINITY, 0.0, 0.0);
+        for log_e in self.iter().map(Running::log_e) {
+            // Scaled by the largest so far, so that no exponent overflows.
+            if log_e > largest {
+                sum = sum * (largest - log_e).exp() + 1.0;
+                largest = log_e;
+            } else {
+                sum += (log_e - largest).exp();
+            }
+            count += 1.0;
+        }
+        largest + (sum / count).ln()
+    }
+
+    /// How many numbers make up the running state.
+    pub fn numbers(&self) -> usize {
+        let tests: usize = self.iter().map(Running::numbers).sum();
+        tests + self.pairs.as_ref().map_or(0, Pairs::numbers)
+    }
 }
 
 impl Running {
@@ -38,26 +110,42 @@ impl Running {
         ProportionTest::with_parameters(ProportionParameters { cluster, ..standard }).ok().map(Running::Share)
     }
 
-    /// A test of canary against control. `None` when `rho0` cannot be tested.
-    pub fn ratio(rho0: f64, horizon_seconds: f64, direction: Direction, cluster: f64) -> Option<Self> {
+    /// A test of canary against control, of which about `share` is bad, if that is known. `None` when `rho0` cannot be
+    /// tested.
+    pub fn ratio(
+        rho0: f64,
+        horizon_seconds: f64,
+        direction: Direction,
+        cluster: f64,
+        share: Option<f64>,
+    ) -> Option<Self> {
         let standard = RatioParameters::standard(rho0, horizon_seconds, direction);
-        RatioTest::with_parameters(RatioParameters { cluster, ..standard }).ok().map(Running::Ratio)
+        let reaching = share.map_or(standard, |share| standard.beside(share));
+        RatioTest::with_parameters(RatioParameters { cluster, ..reaching }).ok().map(Running::Ratio)
     }
 
-    /// The same with whole doublings as alternatives, for bounds that are doublings themselves: half the state.
-    pub fn coarse_ratio(rho0: f64, horizon_seconds: f64, direction: Direction, cluster: f64) -> Option<Self> {
-        let standard = RatioParameters::standard(rho0, horizon_seconds, direction);
-        let coarse = RatioParameters { cluster, per_octave: 1, ..standard };
-        RatioTest::with_parameters(coarse).ok().map(Running::Ratio)
+    /// The same with whole doublings as alternatives: half the state. `None` when that cannot be tested.
+    pub fn coarse(self) -> Option<Self> {
+        match self {
+            Running::Share(test) => {
+                let coarse = ProportionParameters { per_octave: 1, ..*test.parameters() };
+                ProportionTest::with_parameters(coarse).ok().map(Running::Share)
+            }
+            Running::Ratio(test) => {
+                let coarse = RatioParameters { per_octave: 1, ..*test.parameters() };
+                RatioTest::with_parameters(coarse).ok().map(Running::Ratio)
+            }
+        }
     }
 
-    /// Takes one window in. A two-arm test without a control learns nothing: requests of the canary do not wait for a
-    /// control that cannot be seen.
-    pub fn update(&mut self, arms: &TwoArms, has_control: bool, seconds: f64) -> Result<f64, StatsError> {
+    fn has_two_arms(&self) -> bool {
+        matches!(self, Running::Ratio(_))
+    }
+
+    fn update(&mut self, arms: &TwoArms, seconds: f64) -> Result<f64, StatsError> {
         match self {
             Running::Share(test) => test.update(arms.canary_bad, arms.canary_total, seconds),
-            Running::Ratio(test) if has_control => test.update(arms, seconds),
-            Running::Ratio(test) => test.update(&TwoArms::default(), seconds),
+            Running::Ratio(test) => test.update(arms, seconds),
         }
     }
 

@@ -7,13 +7,13 @@ use super::cut::{Cut, Window};
 use super::finding::Finding;
 use super::gauge::GaugeEvidence;
 use super::onset::Beginning;
-use super::running::Running;
+use super::running::{Running, Tests};
 use super::worse::Worse;
 use crate::matrix::{Bound, Truth};
 use crate::past::Past;
 use crate::ruleset::{RuleSet, Statistics};
 use crate::signal::{GaugeScale, Measure, Measurement, Observation, Reading, Signal};
-use crate::stats::{DEFAULT_DISPERSION, Direction, average, requests_needed};
+use crate::stats::{DEFAULT_DISPERSION, Direction, requests_needed};
 use crate::units::Span;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -35,8 +35,8 @@ pub struct SignalEvidence {
     worse: Option<Worse>,
     /// Of a gauge: its tests, and the same as they were fitted.
     gauge: Option<Box<[GaugeEvidence; 2]>>,
-    /// "Shown to be no worse", each against its own null; averaged.
-    better: Vec<(Cut, Running)>,
+    /// "Shown to be no worse" at the signal's own cut, each against its own null; averaged.
+    better: Option<Tests>,
     /// One test for each bound in the matrix.
     bounds: Vec<BoundTest>,
     /// Bad and all trials at the signal's own cut, since the beginning.
@@ -97,7 +97,7 @@ impl SignalEvidence {
             compares: rules.compare.is_some() && signal.compare && counted,
             worse: None,
             gauge: None,
-            better: Vec::new(),
+            better: None,
             bounds: bounds.into_iter().map(BoundTest::new).collect(),
             bad: 0.0,
             total: 0.0,
@@ -119,7 +119,7 @@ impl SignalEvidence {
     pub(super) fn restarted(&self, rules: &RuleSet, since: Timestamp) -> Self {
         let mut fresh = Self {
             worse: None,
-            better: Vec::new(),
+            better: None,
             bounds: self.bounds().map(BoundTest::new).collect(),
             gauge: self.gauge.as_ref().map(|tests| Box::new([tests[1].clone(), tests[1].clone()])),
             bad: 0.0,
@@ -187,17 +187,20 @@ impl SignalEvidence {
         let statistics = &rules.statistics;
         let Terms { horizon_seconds, cluster, .. } = self.terms(rules);
         let known = self.baseline.known();
-        let ratio = |rho, direction| Running::ratio(rho, horizon_seconds, direction, cluster);
+        let ratio = |rho, direction, share| Running::ratio(rho, horizon_seconds, direction, cluster, share);
         let share = |p0: f64, direction| Running::share(p0, horizon_seconds, direction, cluster);
         let cuts = match (self.own_cut(), known) {
             (Some(cut), Some(before)) if self.compares => {
-                std::iter::once(cut).chain(before.more_cuts.iter().copied()).collect()
+                let own = (cut, Some(before.share.mean));
+                std::iter::once(own)
+                    .chain(before.more_cuts.iter().map(|(cut, share)| (*cut, Some(*share))))
+                    .collect()
             }
-            (cut, _) => Vec::from_iter(cut),
+            (cut, _) => Vec::from_iter(cut.map(|cut| (cut, None))),
         };
-        let worse = |cut: Cut| {
+        let worse = |(cut, bad): (Cut, Option<f64>)| {
             let test = match (self.compares, known) {
-                (true, _) => ratio(statistics.margin, Direction::Worse),
+                (true, _) => ratio(statistics.margin, Direction::Worse, bad),
                 (false, Some(before)) => {
                     let p0 = (statistics.margin * before.share.upper).clamp(1e-9, 0.999);
                     share(p0, Direction::Worse)
@@ -214,7 +217,9 @@ impl SignalEvidence {
             && self.compares
         {
             let p0 = (statistics.margin * before.share.upper).clamp(1e-9, 0.999);
-            tests.extend(share(p0, Direction::Worse).map(|test| (before.cut, test)));
+            // The control says more: what the past adds is whether both arms became bad, and that is seen at coarse steps.
+            let test = share(p0, Direction::Worse).and_then(Running::coarse);
+            tests.extend(test.map(|test| (before.cut, test)));
         }
         let worse = Worse::new(tests);
         let mut passes = Vec::new();
@@ -234,10 +239,10 @@ impl SignalEvidence {
         let usable = passes.into_iter().filter(|p0| *p0 > SMALLEST_PASS && *p0 < 1.0);
         let mut better: Vec<Running> = usable.filter_map(|p0| share(p0, Direction::Better)).collect();
         if self.compares {
-            better.extend(ratio(statistics.tolerated_ratio, Direction::Better));
+            better.extend(ratio(statistics.tolerated_ratio, Direction::Better, None));
         }
-        let better = self.own_cut().map(|cut| better.into_iter().map(|test| (cut, test)).collect());
-        (self.worse, self.better) = (worse, better.unwrap_or_default());
+        let better = self.own_cut().and_then(|_| Tests::new(better));
+        (self.worse, self.better) = (worse, better);
     }
 
     fn terms(&self, rules: &RuleSet) -> Terms {
@@ -377,10 +382,9 @@ impl SignalEvidence {
         if let Some(tests) = &mut self.gauge {
             tests[0].take(window.own, window.seconds);
         }
-        for (cut, test) in &mut self.better {
-            let arms = window.trials(*cut, *cut).unwrap_or_default();
-            // An error here means numbers that the door has already refused; the test keeps its state either way.
-            let _unchanged_on_error = test.update(&arms, has_control, window.seconds);
+        if let (Some(cut), Some(better)) = (self.own_cut(), &mut self.better) {
+            let arms = window.trials(cut, cut).unwrap_or_default();
+            better.take(std::iter::repeat(arms), has_control, window.seconds);
         }
         let terms = self.terms(rules);
         for bound in self.bounds.iter_mut().filter(|test| in_rotation || test.bound != Bound::Starved) {
@@ -398,9 +402,7 @@ impl SignalEvidence {
 
     /// Evidence for "no worse", in natural-log units, and how much is needed; for people.
     pub fn pass(&self, beta: f64) -> Option<(f64, f64)> {
-        let evidence: Vec<f64> = self.better.iter().map(|(_, test)| test.log_e()).collect();
-        let weights = vec![1.0; evidence.len()];
-        average(&evidence, &weights).ok().map(|log_e| (log_e, -beta.ln()))
+        self.better.as_ref().map(|tests| (tests.log_e(), -beta.ln()))
     }
 
     /// Whether the past was itself beyond this bound. Of bounds that compare it with something it was not: it is what is
@@ -482,7 +484,7 @@ impl SignalEvidence {
     /// How many bytes the running state takes, as numbers of eight bytes: of all tests, and of leaving instances out.
     pub fn state_bytes(&self) -> (usize, usize) {
         let (worse, instances) = self.worse.as_ref().map_or((0, 0), Worse::numbers);
-        let better: usize = self.better.iter().map(|(_, test)| test.numbers()).sum();
+        let better = self.better.as_ref().map_or(0, Tests::numbers);
         let bounds: usize = self.bounds.iter().map(BoundTest::numbers).sum();
         let gauge: usize = self.gauge.iter().flat_map(|tests| tests.iter()).map(GaugeEvidence::numbers).sum();
         let numbers = worse + better + bounds + gauge + 3;
@@ -498,7 +500,7 @@ impl SignalEvidence {
             Running::Share(_) => test.level(),
             Running::Ratio(_) => (test.level() * control).min(0.999),
         };
-        let easiest = self.better.iter().map(|(_, test)| level(test)).fold(0.0, f64::max);
+        let easiest = self.better.iter().flat_map(Tests::iter).map(level).fold(0.0, f64::max);
         if log_e >= needed || truth >= easiest {
             return None;
         }

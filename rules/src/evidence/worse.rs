@@ -4,8 +4,7 @@
 use super::cut::{Cut, Window};
 use super::jackknife::Jackknife;
 use super::onset::{Beginning, Memory};
-use super::pairs::Pairs;
-use super::running::{Running, together};
+use super::running::{Running, Tests};
 use crate::signal::Reading;
 use crate::stats::{RatioSequence, TwoArms};
 use serde::{Deserialize, Serialize};
@@ -13,14 +12,14 @@ use serde::{Deserialize, Serialize};
 /// The running comparison of one signal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Worse {
-    /// One test a cut, averaged. The first cut is the signal's own.
-    tests: Vec<(Cut, Running)>,
+    /// Where good ends and bad begins, one a test. The first is the signal's own.
+    cuts: Vec<Cut>,
+    /// One test a cut, averaged.
+    tests: Tests,
     /// The first test again, without each instance.
     jackknife: Jackknife,
     /// What is known of the ratio, for people; only with a control.
     sequence: Option<RatioSequence>,
-    /// What waits for requests of the other arm; only with a control.
-    pairs: Pairs,
     /// What was counted at the first cut.
     seen: TwoArms,
     /// When it began.
@@ -35,31 +34,21 @@ pub(super) struct Worse {
 impl Worse {
     /// A comparison over these tests; `None` without any.
     pub fn new(tests: Vec<(Cut, Running)>) -> Option<Self> {
-        let (_, first) = tests.first()?;
-        let sequence = match first {
+        let (cuts, tests): (Vec<Cut>, Vec<Running>) = tests.into_iter().unzip();
+        let (tests, jackknife) = (Tests::new(tests)?, Jackknife::default());
+        let sequence = match tests.first() {
             Running::Ratio(test) => RatioSequence::new(test.parameters().cluster).ok(),
             Running::Share(_) => None,
         };
-        let (jackknife, pairs, seen, memory) =
-            (Jackknife::default(), Pairs::default(), TwoArms::default(), Memory::new());
-        Some(Self {
-            tests,
-            jackknife,
-            sequence,
-            pairs,
-            seen,
-            memory,
-            begun: false,
-            peak_of_all: 0.0,
-            peak: 0.0,
-        })
+        let (seen, memory, begun) = (TwoArms::default(), Memory::new(), false);
+        Some(Self { cuts, tests, jackknife, sequence, seen, memory, begun, peak_of_all: 0.0, peak: 0.0 })
     }
 
     /// Takes in what was seen in the last minutes before the deployment, to date an onset that lies there. Only where the
     /// past is what is compared with: a canary has none.
     pub fn precede(&mut self, seconds: f64, reading: Option<&Reading>) {
-        if matches!(self.tests[0].1, Running::Share(_)) {
-            let (bad, total) = reading.and_then(|reading| self.tests[0].0.trial(reading)).unwrap_or_default();
+        if matches!(self.test(), Running::Share(_)) {
+            let (bad, total) = reading.and_then(|reading| self.cut().trial(reading)).unwrap_or_default();
             self.memory.precede(seconds, bad, total);
         }
     }
@@ -73,16 +62,18 @@ impl Worse {
         }
         let has_control = window.control.is_some();
         let alone = !self.jackknife.compares();
-        self.jackknife.take(&self.tests, window);
+        self.jackknife.take(&self.cuts, &self.tests, window);
         if let Some(arms) = window.trials(self.cut(), self.cut()) {
             self.seen = self.seen.plus(&arms);
         }
-        for (cut, test) in &mut self.tests {
-            // A window in another layout of buckets cannot be cut so: a hole.
-            let arms = window.trials(*cut, *cut).unwrap_or_default();
-            let _unchanged_on_error = test.update(&arms, has_control, window.seconds);
+        // A window in another layout of buckets cannot be cut so: a hole.
+        let counted = self.cuts.iter().map(|cut| window.trials(*cut, *cut).unwrap_or_default());
+        if let Some((block, seconds)) = self.tests.take(counted, has_control, window.seconds) {
+            if let Some(sequence) = &mut self.sequence {
+                let _unchanged_on_error = sequence.update(&block);
+            }
+            self.memory.take(&block, seconds);
         }
-        self.remember(window);
         let all = self.log_e_of_all();
         self.peak_of_all = self.peak_of_all.max(all);
         if alone && self.jackknife.compares() {
@@ -91,27 +82,7 @@ impl Worse {
         }
         self.peak = self.peak.max(self.without_the_worst(all));
         if self.rejects(alpha) {
-            self.memory.date(&self.tests[0].1, grace);
-        }
-    }
-
-    /// For the interval and for the beginning: block by block, as the test at the signal's own cut takes it.
-    fn remember(&mut self, window: &Window<'_>) {
-        let arms = window.trials(self.cut(), self.cut()).unwrap_or_default();
-        let block = match (&mut self.sequence, window.control) {
-            (None, _) => Some((arms, window.seconds)),
-            // Requests of the canary do not wait for a control that cannot be seen.
-            (Some(_), None) => self.pairs.take(&TwoArms::default(), window.seconds),
-            (Some(sequence), Some(_)) => {
-                let block = self.pairs.take(&arms, window.seconds);
-                if let Some((arms, _)) = &block {
-                    let _unchanged_on_error = sequence.update(arms);
-                }
-                block
-            }
-        };
-        if let Some((arms, seconds)) = block {
-            self.memory.take(&arms, seconds);
+            self.memory.date(self.tests.first(), grace);
         }
     }
 
@@ -122,7 +93,7 @@ impl Worse {
 
     /// Evidence now, all instances together, nats.
     pub fn log_e_of_all(&self) -> f64 {
-        together(self.tests.iter().map(|(_, test)| test))
+        self.tests.log_e()
     }
 
     /// Evidence now, without the worst instance where there are several, nats.
@@ -150,12 +121,12 @@ impl Worse {
 
     /// The signal's own cut.
     pub fn cut(&self) -> Cut {
-        self.tests[0].0
+        self.cuts[0]
     }
 
     /// The test at the signal's own cut.
     pub fn test(&self) -> &Running {
-        &self.tests[0].1
+        self.tests.first()
     }
 
     /// What is known of the ratio, if there is a control.
@@ -175,9 +146,8 @@ impl Worse {
 
     /// How many numbers make up the running state: of the comparison, and of leaving instances out.
     pub fn numbers(&self) -> (usize, usize) {
-        let tests: usize = self.tests.iter().map(|(_, test)| test.numbers()).sum();
-        let sequence = self.sequence.as_ref().map_or(0, |sequence| sequence.numbers() + Pairs::numbers());
+        let sequence = self.sequence.as_ref().map_or(0, RatioSequence::numbers);
         // what was seen, and the two peaks
-        (tests + self.memory.numbers() + sequence + 6, self.jackknife.numbers())
+        (self.tests.numbers() + self.memory.numbers() + sequence + 6, self.jackknife.numbers())
     }
 }

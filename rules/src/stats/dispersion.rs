@@ -7,7 +7,10 @@
 //!
 //! Source: Pearson's chi-square per degree of freedom; the split into two arms makes it blind to shared trends.
 
+use serde::{Deserialize, Serialize};
+
 use super::error::{StatsError, counts};
+use super::exact;
 
 /// What to assume when the history is too short to estimate anything.
 pub const DEFAULT_DISPERSION: f64 = 3.0;
@@ -16,11 +19,14 @@ pub const DEFAULT_DISPERSION: f64 = 3.0;
 pub const FEWEST_BLOCKS: usize = 20;
 
 /// Errors and requests of one block.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Counts {
     /// Bad requests.
+    #[serde(with = "exact")]
     pub bad: f64,
     /// All requests.
+    #[serde(with = "exact")]
     pub total: f64,
 }
 

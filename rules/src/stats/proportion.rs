@@ -81,15 +81,25 @@ pub struct ProportionTest {
     toll: Box<[f64]>,
 }
 
+/// The grid reaches this far at most: ratios beyond 64 times the tested one are found as soon without.
+pub(super) const MOST_OCTAVES: u8 = 6;
+
+/// Doublings from `share` up to a share of one, at least one and at most six: alternatives beyond would be shares above
+/// one, and the weight on them lost.
+pub(super) fn octaves_to_one(share: f64) -> u8 {
+    // Saturating; not a number gives the fewest.
+    (-share.log2()).ceil().clamp(1.0, f64::from(MOST_OCTAVES)) as u8
+}
+
 impl ProportionParameters {
-    /// The grid used in production. Worse: 12 alternatives over six octaves, seven tenths of the weight on an immediate
-    /// start, since most of what is wrong with a release is wrong from its first request on. Better: 6 alternatives over
-    /// three octaves, all weight on the start, because a pass speaks of the whole watch. Twice as many alternatives find
-    /// nothing sooner (measured: `make bench-detection`).
+    /// The grid used in production. Worse: two alternatives a doubling, over six doublings or up to a share of one, seven
+    /// tenths of the weight on an immediate start, since most of what is wrong with a release is wrong from its first
+    /// request on. Better: 6 alternatives over three octaves, all weight on the start, because a pass speaks of the whole
+    /// watch. Twice as many alternatives find nothing sooner (measured: `make bench-detection`).
     #[must_use]
     pub fn standard(p0: f64, horizon_seconds: f64, direction: Direction) -> Self {
         let (octaves, anchor_weight) = match direction {
-            Direction::Worse => (6, 0.7),
+            Direction::Worse => (octaves_to_one(p0), 0.7),
             Direction::Better => (3, 1.0),
         };
         Self { p0, horizon_seconds, direction, octaves, per_octave: 2, anchor_weight, cluster: 1.0 }

@@ -20,15 +20,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::dispersion::Counts;
 use super::error::{StatsError, counts, log_threshold, within};
 use super::exact::{self, Exact};
 use super::kernel::{ChangeMixture, MOST_ALTERNATIVES};
 use super::numerics::log_sum_exp;
-use super::proportion::Direction;
-
-/// How long a block waits for traffic on the other arm in production, seconds: evidence must not wait for the end of the
-/// watch, and requests of another time are no control.
-pub(crate) const PATIENCE_SECONDS: f64 = 60.0;
+use super::proportion::{Direction, MOST_OCTAVES, octaves_to_one};
 
 /// What both arms did in one block. Requests may be sums of scores; each arm's bad ones are at most its total.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -60,13 +57,30 @@ impl TwoArms {
         }
     }
 
-    fn admit(&self) -> Result<(), StatsError> {
+    /// The canary alone.
+    #[must_use]
+    pub fn canary(&self) -> Counts {
+        Counts { bad: self.canary_bad, total: self.canary_total }
+    }
+
+    /// The control alone.
+    #[must_use]
+    pub fn control(&self) -> Counts {
+        Counts { bad: self.control_bad, total: self.control_total }
+    }
+
+    pub(super) fn admit(&self) -> Result<(), StatsError> {
         counts(self.canary_bad, self.canary_total)?;
         counts(self.control_bad, self.control_total)
     }
 
     fn tells(&self) -> bool {
         self.canary_total > 0.0 && self.control_total > 0.0
+    }
+
+    /// Whether one arm has requests and the other has none.
+    pub(super) fn is_one_sided(&self) -> bool {
+        (self.canary_total > 0.0) != (self.control_total > 0.0)
     }
 }
 
@@ -104,9 +118,6 @@ pub struct RatioParameters {
     /// Requests that fail together, at least 1: bad requests are divided by it.
     #[serde(with = "exact")]
     pub cluster: f64,
-    /// How long requests of one arm wait for requests of the other, seconds, positive. Then they are given up.
-    #[serde(with = "exact")]
-    pub patience_seconds: f64,
 }
 
 impl RatioParameters {
@@ -114,19 +125,19 @@ impl RatioParameters {
     #[must_use]
     pub fn standard(rho0: f64, horizon_seconds: f64, direction: Direction) -> Self {
         let (octaves, anchor_weight) = match direction {
-            Direction::Worse => (6, 0.7),
+            Direction::Worse => (MOST_OCTAVES, 0.7),
             Direction::Better => (3, 1.0),
         };
-        let (per_octave, cluster, patience_seconds) = (2, 1.0, PATIENCE_SECONDS);
-        Self {
-            rho0,
-            horizon_seconds,
-            direction,
-            octaves,
-            per_octave,
-            anchor_weight,
-            cluster,
-            patience_seconds,
+        let (per_octave, cluster) = (2, 1.0);
+        Self { rho0, horizon_seconds, direction, octaves, per_octave, anchor_weight, cluster }
+    }
+
+    /// The same, for a control of which about `share` is bad: no share is above one, so that no ratio is above `1/share`.
+    #[must_use]
+    pub fn beside(self, share: f64) -> Self {
+        match self.direction {
+            Direction::Worse => Self { octaves: octaves_to_one(share * self.rho0), ..self },
+            Direction::Better => self,
         }
     }
 }
@@ -137,9 +148,6 @@ impl RatioParameters {
 pub struct RatioTest {
     parameters: RatioParameters,
     mixture: ChangeMixture,
-    /// Requests that wait for traffic on the other arm, and since how long.
-    waiting: TwoArms,
-    waited_seconds: f64,
     /// `ln(rho_k/rho0)`, nats, and `rho_k`.
     grid: Box<[(f64, f64)]>,
 }
@@ -160,8 +168,6 @@ impl RatioTest {
     pub fn with_parameters(parameters: RatioParameters) -> Result<Self, StatsError> {
         let rho0 = within("the tested ratio", parameters.rho0, parameters.rho0 > 0.0, "a positive number")?;
         within("the cluster size", parameters.cluster, parameters.cluster >= 1.0, "1 or more")?;
-        let patience = parameters.patience_seconds;
-        within("the patience in seconds", patience, patience > 0.0, "a positive number")?;
         let alternatives = usize::from(parameters.octaves) * usize::from(parameters.per_octave);
         let mixture = ChangeMixture::new(alternatives, parameters.horizon_seconds, parameters.anchor_weight)?;
         let sign = match parameters.direction {
@@ -171,31 +177,19 @@ impl RatioTest {
         let step = sign * std::f64::consts::LN_2 / f64::from(parameters.per_octave);
         let grid =
             (1..=alternatives).map(|k| k as f64 * step).map(|gain| (gain, rho0 * gain.exp())).collect();
-        Ok(Self { parameters, mixture, waiting: TwoArms::default(), waited_seconds: 0.0, grid })
+        Ok(Self { parameters, mixture, grid })
     }
 
-    /// Takes in one block over `dt_seconds` and returns the new log e-value, nats. Requests of an arm wait, with
-    /// patience, until the other arm has some too; a block without traffic on both is a hole.
+    /// Takes in one block over `dt_seconds` and returns the new log e-value, nats. A block without traffic on both arms is
+    /// a hole: arms that are seldom seen in the same moment are paired first ([`Pairs`](super::Pairs)).
     ///
     /// # Errors
     /// When a count is out of range or not finite, or `dt_seconds` is negative. The state is unchanged.
     #[inline]
     pub fn update(&mut self, arms: &TwoArms, dt_seconds: f64) -> Result<f64, StatsError> {
-        arms.admit()?;
-        let block = self.waiting.plus(arms);
-        let values = self.block_evidence(&block)?;
-        let llr = block.tells().then(|| &values[..self.grid.len()]);
-        let log_e = self.mixture.update(llr, dt_seconds)?;
-        self.waited_seconds += dt_seconds;
-        if block.tells()
-            || block == TwoArms::default()
-            || self.waited_seconds >= self.parameters.patience_seconds
-        {
-            (self.waiting, self.waited_seconds) = (TwoArms::default(), 0.0);
-        } else {
-            self.waiting = block;
-        }
-        Ok(log_e)
+        let values = self.block_evidence(arms)?;
+        let llr = arms.tells().then(|| &values[..self.grid.len()]);
+        self.mixture.update(llr, dt_seconds)
     }
 
     /// What a block would bring to each alternative, nats, without taking it in; zeros if an arm has no requests. The
@@ -257,8 +251,7 @@ impl RatioTest {
     /// How many numbers make up the running state.
     #[must_use]
     pub fn numbers(&self) -> usize {
-        // waiting counts, and the time waited
-        self.mixture.numbers() + 5
+        self.mixture.numbers()
     }
 }
 
@@ -268,15 +261,12 @@ impl RatioTest {
 struct Stored {
     parameters: RatioParameters,
     mixture: ChangeMixture,
-    waiting: TwoArms,
-    #[serde(with = "exact")]
-    waited_seconds: f64,
 }
 
 impl From<RatioTest> for Stored {
     fn from(test: RatioTest) -> Self {
-        let RatioTest { parameters, mixture, waiting, waited_seconds, .. } = test;
-        Self { parameters, mixture, waiting, waited_seconds }
+        let RatioTest { parameters, mixture, .. } = test;
+        Self { parameters, mixture }
     }
 }
 
@@ -286,10 +276,7 @@ impl TryFrom<Stored> for RatioTest {
     fn try_from(stored: Stored) -> Result<Self, StatsError> {
         let fresh = Self::with_parameters(stored.parameters)?;
         stored.mixture.continues(&fresh.mixture)?;
-        stored.waiting.admit()?;
-        let waited_seconds = stored.waited_seconds;
-        within("the stored waiting time in seconds", waited_seconds, waited_seconds >= 0.0, "zero or more")?;
-        Ok(Self { mixture: stored.mixture, waiting: stored.waiting, waited_seconds, ..fresh })
+        Ok(Self { mixture: stored.mixture, ..fresh })
     }
 }
 
@@ -322,12 +309,12 @@ pub struct RatioSequence {
 const MOST_GRID_POINTS: usize = 129;
 
 impl RatioSequence {
-    /// Ratios from 1/16 to 256 in quarter octaves: 49 numbers of state.
+    /// Ratios from 1/4 to 32 in quarter octaves: 29 numbers of state. Beyond them the data bound nothing.
     ///
     /// # Errors
     /// When `cluster` is below 1.
     pub fn new(cluster: f64) -> Result<Self, StatsError> {
-        Self::with_grid(-4, 8, 4, cluster)
+        Self::with_grid(-2, 5, 4, cluster)
     }
 
     /// Ratios from `2^lowest` to `2^highest` in `per_octave` steps a doubling.

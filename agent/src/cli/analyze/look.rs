@@ -8,7 +8,7 @@ use super::screen::Screen;
 use crate::cli::console::Console;
 use crate::clock;
 use crate::collector::{Collected, Collector};
-use crate::signals::{SignalSource, words};
+use crate::signals::{SignalSource, measure};
 use futures_util::future::{Either, join_all, select};
 use jiff::Timestamp;
 use rules::analysis::{Analysis, AnalysisReport};
@@ -84,7 +84,9 @@ async fn look(
     let asked = analysis.since().into_iter().filter_map(|(name, from)| {
         let (source, observer) = readers.get(&name)?;
         let to = source.settle().before(now).min(analysis.deadline());
-        Some(measure(source.as_ref(), observer, Window { from, to }, step, max_age))
+        // At a usual look one window, after a longer time one for each step.
+        let windows = cut(Window { from, to }, step);
+        Some(async move { measure(source.as_ref(), observer, &windows, max_age).await })
     });
     let measured = join_all(asked).await;
     analysis.take(measured.into_iter().flatten().collect());
@@ -95,38 +97,6 @@ fn failed(past: &Past) -> Option<&str> {
     match past.trailing.as_slice() {
         [Measurement { observation: Observation::Failed { reason }, .. }] => Some(reason),
         _ => None,
-    }
-}
-
-/// What one signal did in `window`: at a usual look one measurement, after a longer time one for each `step`.
-async fn measure(
-    source: &dyn SignalSource,
-    observer: &Observer,
-    window: Window,
-    step: Span,
-    max_age: Span,
-) -> Vec<Measurement> {
-    if window.to <= window.from {
-        return Vec::new();
-    }
-    let range = window.with_lookback();
-    let signal = observer.signal();
-    let targets = async {
-        match observer.targets() {
-            Some(selector) => source.read(selector, range).await.map(Some),
-            None => Ok(None),
-        }
-    };
-    let (series, targets) = tokio::join!(source.read(signal.measure.selector(), range), targets);
-    match (series, targets) {
-        (Ok(series), Ok(targets)) => {
-            let windows = cut(window, step).into_iter();
-            windows.map(|window| observer.measure(&series, targets.as_deref(), window, max_age)).collect()
-        }
-        (Err(error), _) | (Ok(_), Err(error)) => {
-            let observation = Observation::Failed { reason: words(&error) };
-            vec![Measurement::plain(signal.name.clone(), window.from, window.to, observation)]
-        }
     }
 }
 

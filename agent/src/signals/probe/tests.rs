@@ -1,6 +1,6 @@
 //! Probes against scripted services.
 
-use super::super::testing::{Script, Server, answer, at, nobody, window};
+use super::super::testing::{Script, Server, answer, at, measured_over, nobody, window};
 use super::*;
 use rules::ids::SignalName;
 use rules::series::Observer;
@@ -53,7 +53,7 @@ async fn nobody_there_is_down_and_measured_as_such() {
     let measure = Measure::Availability { up: "probe_success".into() };
     let signal = Signal::new(SignalName::new("up").unwrap(), "site", measure);
     let observer = Observer::new(&signal).unwrap();
-    let measurement = super::super::measure(&source, &observer, window(0, 10), Span::from_seconds(15)).await;
+    let measurement = measured_over(&source, &observer, window(0, 10), Span::from_seconds(15)).await;
     let reading = Reading::Counts { bad: 2.0, total: 2.0 };
     assert_eq!(measurement.observation, Observation::Seen { reading, newest: at(10) });
     assert!(source.health().last_error.unwrap().1.contains("refused"));

@@ -1,7 +1,6 @@
 //! Recorded and malformed answers. None may panic, and none may become a number that was not there.
 
-use super::super::measure;
-use super::super::testing::{Script, Server, answer, at, clock, nobody, window};
+use super::super::testing::{Script, Server, answer, at, clock, measured_over, nobody, window};
 use super::*;
 use rules::ids::SignalName;
 use rules::series::{NativeBucket, Observer};
@@ -42,7 +41,7 @@ async fn json(body: &str) -> Server {
 async fn measured(script: Script) -> Observation {
     let server = Server::start(move |_| script.clone()).await;
     let source = source(server.url(""));
-    measure(&source, &observer(), window(0, 60), Span::from_seconds(30)).await.observation
+    measured_over(&source, &observer(), window(0, 60), Span::from_seconds(30)).await.observation
 }
 
 #[tokio::test]
@@ -54,7 +53,7 @@ async fn a_recorded_answer_becomes_counts() {
     ));
     let server = json(&body).await;
     let source = source(server.url("/prefix/"));
-    let measurement = measure(&source, &observer(), window(0, 60), Span::from_seconds(30)).await;
+    let measurement = measured_over(&source, &observer(), window(0, 60), Span::from_seconds(30)).await;
     let newest = jiff::Timestamp::from_millisecond(at(45).as_millisecond() + 500).unwrap();
     let reading = Reading::Counts { bad: 3.0, total: 93.0 };
     assert_eq!(measurement.observation, Observation::Seen { reading, newest });
@@ -201,7 +200,7 @@ async fn native_histograms_become_buckets() {
     let measure_latency = Measure::Latency { buckets: "seconds".into(), quantile: 0.95 };
     let signal = Signal { measure: measure_latency, ..observer().signal().clone() };
     let observer = Observer::new(&signal).unwrap();
-    let seen = measure(&source(server.url("")), &observer, window(5, 60), Span::from_seconds(30)).await;
+    let seen = measured_over(&source(server.url("")), &observer, window(5, 60), Span::from_seconds(30)).await;
     let Some(Reading::Buckets { bounds, counts }) = seen.observation.reading() else { panic!("{seen:?}") };
     let filled: Vec<(Option<f64>, f64)> = (0..)
         .zip(counts)

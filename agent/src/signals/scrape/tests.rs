@@ -1,6 +1,6 @@
 //! Scrapes against scripted services.
 
-use super::super::testing::{Script, Server, answer, at, nobody, window};
+use super::super::testing::{Script, Server, answer, at, measured_over, nobody, window};
 use super::*;
 use rules::ids::SignalName;
 use rules::signal::{Measure, Observation, Reading, Signal};
@@ -49,7 +49,7 @@ async fn a_restart_is_seen_and_counted() {
         ..Signal::new(SignalName::new("errors").unwrap(), "shop", measure)
     };
     let observer = rules::series::Observer::new(&signal).unwrap();
-    let see = |from, to| super::super::measure(&source, &observer, window(from, to), Span::from_seconds(15));
+    let see = |from, to| measured_over(&source, &observer, window(from, to), Span::from_seconds(15));
     let counts = |bad, total| Observation::Seen { reading: Reading::Counts { bad, total }, newest: at(10) };
     assert_eq!(see(0, 10).await.observation, counts(3.0, 18.0));
     assert_eq!(see(5, 10).await.observation, counts(2.0, 7.0));

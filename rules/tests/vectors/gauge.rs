@@ -1,31 +1,15 @@
 //! The gauge detectors against vectors computed by the reference implementation. Relative error at most 1e-9.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails here fails the test that called it")]
-
 use rules::stats::gauge::{
     GaugeShift, GaugeShiftParameters, MARGIN_EXCESSES, RunLengthExceed, exceed_runs, fit_autoregression,
     normal_mixture_log_e, robust_level, run_bin,
 };
 use serde_json::Value;
 
+use crate::{close, number, numbers, parse};
+
 fn file() -> Value {
-    serde_json::from_str(include_str!("vectors/gauge.json")).unwrap()
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
-}
-
-fn numbers(value: &Value) -> Vec<f64> {
-    let numbers: Vec<f64> = value.as_array().unwrap().iter().map(number).collect();
-    assert!(!numbers.is_empty(), "the vectors hold no numbers here");
-    numbers
-}
-
-#[track_caller]
-fn close(found: f64, expected: f64, what: &str) {
-    let allowed = (1e-9 * expected.abs()).max(1e-13);
-    assert!((found - expected).abs() <= allowed, "{what}: found {found:e}, expected {expected:e}");
+    parse(include_str!("gauge.json"))
 }
 
 #[test]
@@ -65,7 +49,7 @@ fn the_shift_test() {
     assert_eq!(numbers(&case["excess"]), MARGIN_EXCESSES);
     let mut test = GaugeShift::new(parameters).unwrap();
     for (z, expected) in numbers(&case["z"]).into_iter().zip(numbers(&case["log_e"])) {
-        close(test.update(Some(z), get("dt")).unwrap(), expected, &format!("z = {z}"));
+        close(test.update(Some(z), get("dt")).unwrap(), expected, format!("z = {z}"));
     }
     assert_eq!(test.max_log_e(), test.log_e(), "it grows to the last sample");
 }
@@ -77,14 +61,14 @@ fn the_run_length_table_and_its_test() {
     let table = exceed_runs(&history).unwrap();
     for (row, expected) in table.rows().iter().zip(file["run_table"]["table"].as_array().unwrap()) {
         for (bin, (found, expected)) in row.iter().zip(numbers(expected)).enumerate() {
-            close(*found, expected, &format!("bin {bin}"));
+            close(*found, expected, format!("bin {bin}"));
         }
     }
     let case = &file["run_length"];
     let mut test = RunLengthExceed::new(table, number(&case["horizon"])).unwrap();
     for (exceed, expected) in numbers(&case["exceed"]).into_iter().zip(numbers(&case["log_e"])) {
         let found = test.update(Some(exceed == 1.0), number(&case["dt"])).unwrap();
-        close(found, expected, &format!("exceed = {exceed}"));
+        close(found, expected, format!("exceed = {exceed}"));
     }
 }
 
@@ -102,7 +86,7 @@ fn normal_mixtures() {
     for case in cases {
         let [s, v, rho] = ["s", "v", "rho"].map(|key| number(&case[key]));
         let found = normal_mixture_log_e(s, v, rho, case["one_sided"].as_bool().unwrap()).unwrap();
-        close(found, number(&case["log_e"]), &case.to_string());
+        close(found, number(&case["log_e"]), case.to_string());
     }
     // Where the normal distribution underflows; ln Phi(-40) = -804.608442013754 in 50 digits.
     let found = normal_mixture_log_e(-40.0, 0.5, 0.5, true).unwrap();

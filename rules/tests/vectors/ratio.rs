@@ -1,30 +1,11 @@
 //! The tests of two arms against vectors computed elsewhere (an explicit sum over all start times in 50-digit
 //! arithmetic), and the laws they must obey. Relative error at most 1e-9.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails here fails the test that called it")]
-
 use proptest::prelude::*;
-use rules::stats::{Direction, RatioParameters, RatioSequence, RatioTest, TwoArms, average};
+use rules::stats::{Direction, Pairs, RatioParameters, RatioSequence, RatioTest, TwoArms, average};
 use serde_json::Value;
 
-/// Below this a value is zero for our purposes: a log e-value near 0 is a difference of numbers near 1.
-const ABSOLUTE_FLOOR: f64 = 1e-13;
-
-#[track_caller]
-fn close(found: f64, expected: f64, what: &dyn std::fmt::Debug) {
-    let allowed = (1e-9 * expected.abs()).max(ABSOLUTE_FLOOR);
-    assert!((found - expected).abs() <= allowed, "{what:?}: found {found:e}, expected {expected:e}");
-}
-
-fn list(value: &Value) -> &[Value] {
-    let list = value.as_array().unwrap();
-    assert!(!list.is_empty());
-    list
-}
-
-fn numbers(value: &Value) -> Vec<f64> {
-    list(value).iter().map(|value| value.as_f64().unwrap()).collect()
-}
+use crate::{close, list, numbers, parse};
 
 fn arms(canary_bad: f64, canary_total: f64, control_bad: f64, control_total: f64) -> TwoArms {
     TwoArms { canary_bad, canary_total, control_bad, control_total }
@@ -32,7 +13,7 @@ fn arms(canary_bad: f64, canary_total: f64, control_bad: f64, control_total: f64
 
 #[test]
 fn ratio_sequences() {
-    let file: Value = serde_json::from_str(include_str!("vectors/ratio_sequences.json")).unwrap();
+    let file: Value = parse(include_str!("ratio_sequences.json"));
     for case in list(&file["cases"]) {
         let given = &case["params"];
         let number = |key: &str| given[key].as_f64().unwrap();
@@ -50,18 +31,22 @@ fn ratio_sequences() {
             per_octave: small("per_octave"),
             anchor_weight: number("w_anchor"),
             cluster: number("cluster"),
-            // The reference waits for as long as it takes.
-            patience_seconds: 1e9,
         };
         let mut test = RatioTest::with_parameters(parameters).unwrap();
+        // The reference waits for as long as it takes.
+        let mut pairs = Pairs::new(1).patient(1e9).unwrap();
         let mut sequence = RatioSequence::with_grid(-4, 8, 8, parameters.cluster).unwrap();
         for (step, out) in list(&case["steps"]).iter().zip(list(&case["out"])) {
             let (step, out) = (numbers(step), numbers(out));
             let block = arms(step[0], step[1], step[2], step[3]);
             let name = (case["name"].as_str(), &step);
-            close(test.update(&block, step[4]).unwrap(), out[0], &name);
-            close(test.max_log_e(), out[1], &name);
-            close(test.p_value(), out[2], &name);
+            let mut paired = [block];
+            if let Some(seconds) = pairs.take(&mut paired, step[4]).unwrap() {
+                test.update(&paired[0], seconds).unwrap();
+            }
+            close(test.log_e(), out[0], name);
+            close(test.max_log_e(), out[1], name);
+            close(test.p_value(), out[2], name);
             sequence.update(&block).unwrap();
         }
         let interval = sequence.interval(case["ratio_cs_alpha"].as_f64().unwrap()).unwrap();
@@ -76,7 +61,7 @@ fn ratio_sequences() {
 /// Slow requests beyond fixed edges, one ratio test an edge, averaged: what the engine does for latency.
 #[test]
 fn slow_requests_are_ratios_at_fixed_edges() {
-    let file: Value = serde_json::from_str(include_str!("vectors/slow_request_sequence.json")).unwrap();
+    let file: Value = parse(include_str!("slow_request_sequence.json"));
     let bounds: Vec<f64> = list(&file["bounds"]).iter().filter_map(Value::as_f64).collect();
     let edges: Vec<usize> = numbers(&file["taus"])
         .into_iter()
@@ -126,21 +111,50 @@ fn bad_input_is_refused_and_changes_nothing() {
 
 #[test]
 fn requests_wait_a_minute_for_the_other_arm_and_no_longer() {
-    let mut test = RatioTest::new(1.25, 3600.0, Direction::Worse).unwrap();
-    let mut at_once = test.clone();
+    let mut pairs = Pairs::new(2);
+    let take = |pairs: &mut Pairs, slow: TwoArms, slower: TwoArms, seconds| {
+        let mut window = [slow, slower];
+        pairs.take(&mut window, seconds).unwrap().map(|length| (window, length))
+    };
+    let canary = || (arms(10.0, 50.0, 0.0, 0.0), arms(3.0, 50.0, 0.0, 0.0));
     for _ in 0..5 {
-        close(test.update(&arms(10.0, 50.0, 0.0, 0.0), 10.0).unwrap(), 0.0, &"no control yet");
-        at_once.update(&arms(0.0, 0.0, 0.0, 0.0), 10.0).unwrap();
+        assert_eq!(take(&mut pairs, canary().0, canary().1, 10.0), None, "no control yet");
     }
-    let mut late = test.clone();
-    test.update(&arms(0.0, 0.0, 1.0, 300.0), 9.0).unwrap();
-    at_once.update(&arms(50.0, 250.0, 1.0, 300.0), 9.0).unwrap();
-    assert_eq!(test.log_e(), at_once.log_e(), "the waiting block closes with everything that waited");
-    assert!(test.log_e() > 10.0);
-    // A minute is over: what waited is given up, and only the new block counts.
-    late.update(&arms(10.0, 50.0, 0.0, 0.0), 10.0).unwrap();
-    late.update(&arms(0.0, 50.0, 0.0, 300.0), 10.0).unwrap();
-    close(late.log_e(), 0.0, &"what waited is given up");
+    let mut late = pairs.clone();
+    let control = (arms(0.0, 0.0, 1.0, 300.0), arms(0.0, 0.0, 0.0, 300.0));
+    let block = [arms(50.0, 250.0, 1.0, 300.0), arms(15.0, 250.0, 0.0, 300.0)];
+    assert_eq!(take(&mut pairs, control.0, control.1, 9.0), Some((block, 59.0)), "with all that waited");
+    // Nothing waits any more.
+    assert_eq!(take(&mut pairs, control.0, control.1, 9.0), None);
+    // A minute is over: what waited is given up, one-armed, and only the new window counts from here on.
+    let given_up = [arms(60.0, 300.0, 0.0, 0.0), arms(18.0, 300.0, 0.0, 0.0)];
+    assert_eq!(take(&mut late, canary().0, canary().1, 10.0), Some((given_up, 60.0)));
+    assert_eq!(
+        take(&mut late, TwoArms::default(), TwoArms::default(), 10.0),
+        Some(([TwoArms::default(); 2], 10.0))
+    );
+}
+
+#[test]
+fn a_pair_refuses_what_is_no_window() {
+    let mut pairs = Pairs::new(1);
+    assert_eq!(pairs.take(&mut [arms(1.0, 2.0, 0.0, 0.0)], 5.0).unwrap(), None);
+    let before = pairs.clone();
+    assert!(pairs.take(&mut [arms(3.0, 2.0, 0.0, 0.0)], 5.0).is_err());
+    assert!(pairs.take(&mut [arms(1.0, 2.0, 0.0, 0.0)], -5.0).is_err());
+    assert!(pairs.take(&mut [TwoArms::default(); 2], 5.0).is_err());
+    assert_eq!(pairs, before);
+    assert!(Pairs::new(1).patient(0.0).is_err());
+}
+
+#[test]
+fn the_grid_ends_where_a_share_would_be_above_one() {
+    let octaves =
+        |share: f64| RatioParameters::standard(1.25, 3600.0, Direction::Worse).beside(share).octaves;
+    // 1/(0.05 x 1.25) = 16; half of all requests can only double.
+    assert_eq!([octaves(0.05), octaves(0.5), octaves(0.9), octaves(0.001), octaves(0.0)], [4, 1, 1, 6, 6]);
+    let better = RatioParameters::standard(2.0, 3600.0, Direction::Better);
+    assert_eq!(better.beside(0.5), better);
 }
 
 fn block() -> impl Strategy<Value = TwoArms> {
@@ -229,6 +243,37 @@ proptest! {
         for _ in 0..holes {
             prop_assert_eq!(test.update(&TwoArms::default(), 10.0).unwrap(), before);
         }
+    }
+
+    /// What goes in comes out: nothing is lost or counted twice, whichever arm is seen when, and time neither. Written
+    /// down and read back, the pairs go on bit for bit.
+    #[test]
+    fn pairs_keep_every_request(windows in prop::collection::vec((block(), 0..3), 1..40)) {
+        let mut pairs = Pairs::new(1);
+        let (mut given, mut taken, mut length) = (TwoArms::default(), TwoArms::default(), 0.0);
+        for (window, seen) in &windows {
+            let window = match seen {
+                0 => arms(window.canary_bad, window.canary_total, 0.0, 0.0),
+                1 => arms(0.0, 0.0, window.control_bad, window.control_total),
+                _ => *window,
+            };
+            given = given.plus(&window);
+            let mut again: Pairs = serde_json::from_str(&serde_json::to_string(&pairs).unwrap()).unwrap();
+            prop_assert_eq!(&again, &pairs);
+            let (mut block, mut block_again) = ([window], [window]);
+            let came = pairs.take(&mut block, 5.0).unwrap();
+            prop_assert_eq!(again.take(&mut block_again, 5.0).unwrap(), came);
+            prop_assert_eq!(block, block_again);
+            if let Some(seconds) = came {
+                taken = taken.plus(&block[0]);
+                length += seconds;
+            }
+        }
+        // A control of a hundred requests on both arms fetches out what waits.
+        let mut last = [arms(0.0, 100.0, 0.0, 100.0)];
+        length += pairs.take(&mut last, 5.0).unwrap().unwrap();
+        prop_assert_eq!(taken.plus(&last[0]), given.plus(&arms(0.0, 100.0, 0.0, 100.0)));
+        prop_assert_eq!(length, 5.0 * (windows.len() + 1) as f64);
     }
 
     /// Written down and read back, both go on bit for bit.
