@@ -15,6 +15,7 @@ mod people;
 mod perform;
 mod startup;
 mod view;
+mod weather;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use rules::action::StepOutcome;
 use rules::fleet::{Fleet, Freeze, Situation};
 use rules::ids::{EnvironmentName, PlanId, ServiceName, SourceName, WatchId};
 use rules::ruleset::RuleSet;
+use rules::storm::Weather;
 use rules::watch::{BrokenLedger, Input, Watch};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -151,6 +153,8 @@ pub struct Parts {
 pub struct Dispatcher {
     parts: Parts,
     fleet: Fleet,
+    /// How all watched services are doing at once.
+    weather: Weather,
     watches: BTreeMap<WatchId, Watch>,
     closed: VecDeque<Watch>,
     wakes: BTreeMap<WatchId, Timestamp>,
@@ -279,7 +283,10 @@ impl Dispatcher {
         let situation = self.situation(watch, now);
         let Some(watch) = self.watches.get_mut(id) else { return Ok(None) };
         let effects = watch.on(input, &situation, now);
-        self.perform(id, effects, now).await
+        let (environment, service) = (watch.deployment.environment.clone(), watch.deployment.service.clone());
+        let answer = self.perform(id, effects, now).await?;
+        self.see_weather(&environment, &service, now).await?;
+        Ok(answer)
     }
 
     /// What a watch is told about everything else. The kill switch is the executor's: also the file counts, which no
@@ -291,6 +298,11 @@ impl Dispatcher {
         Situation {
             silent_sources: self.parts.collector.silent(&watch.rules.signals),
             stopped: known.stopped.clone().or_else(|| self.parts.executor.switch()).or_else(ending),
+            others_seen_until: self.weather.others_seen_until(
+                &deployment.environment,
+                &deployment.service,
+                now,
+            ),
             ..known
         }
     }

@@ -21,8 +21,8 @@ pub use bound::BoundTest;
 pub use cut::Cut;
 pub use finding::{Finding, LevelFinding, RatioFinding, RowFinding};
 pub use onset::Beginning;
-pub use signal::SignalEvidence;
 pub(crate) use signal::outlier_words;
+pub use signal::{SignalEvidence, Times};
 
 use crate::ids::SignalName;
 use crate::matrix::{Bound, Truth};
@@ -182,6 +182,21 @@ impl Evidence {
             }
         };
         self.shown_healthy(statistics) && hurt.iter().all(cured)
+    }
+
+    /// How many times its reference the worst critical signal has been in the last looks.
+    pub fn times(&self) -> Option<Times> {
+        let worst = |a: &Times, b: &Times| a.at_least.total_cmp(&b.at_least);
+        self.critical().filter_map(SignalEvidence::times).max_by(worst)
+    }
+
+    /// Until when all critical signals were seen; `None` without any.
+    pub fn seen_until(&self) -> Option<Timestamp> {
+        self.critical().map(|evidence| evidence.measured_until).min()
+    }
+
+    fn critical(&self) -> impl Iterator<Item = &SignalEvidence> {
+        self.signals.values().filter(|evidence| evidence.signal.role == Role::Critical)
     }
 
     /// Does any signal look bad, though perhaps not enough to accuse it?

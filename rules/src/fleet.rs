@@ -5,6 +5,7 @@
 
 use crate::deployment::{Deployment, Release};
 use crate::ids::{EnvironmentName, PlanId, ServiceName, Version, WatchId};
+use crate::storm::Storm;
 use crate::units::Span;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,15 @@ pub enum FleetEntry {
         /// When.
         at: Timestamp,
     },
+    /// Many services began to ail at the same time, or the storm has changed.
+    StormBegan(Storm),
+    /// They are well again, or not watched any more.
+    StormEnded {
+        /// Where.
+        environment: EnvironmentName,
+        /// When.
+        at: Timestamp,
+    },
     /// Nothing is turned back alone for a time.
     Frozen(Freeze),
     /// A freeze was lifted.
@@ -176,6 +186,9 @@ pub struct Fleet {
     freezes: Vec<Freeze>,
     stopped: Option<String>,
     auto_suspended: Option<String>,
+    /// The newest storm of each environment, also when it is over.
+    #[serde(default)]
+    storms: BTreeMap<EnvironmentName, Storm>,
     /// Times of recent rollbacks and whose they were: what rates are counted over.
     rollbacks: Vec<(String, Timestamp)>,
 }
@@ -217,6 +230,12 @@ pub struct Situation {
     pub silent_sources: Vec<String>,
     /// Other services that were deployed in the same environment lately, the latest first.
     pub deployed_lately: Vec<OtherDeployment>,
+    /// Many services ail at the same time, or did a short time ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storm: Option<Storm>,
+    /// Until when every other watched service was seen; `None` if there is none that can be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others_seen_until: Option<Timestamp>,
 }
 
 /// A deployment of another service.
@@ -301,6 +320,14 @@ impl Fleet {
                 self.stopped = None;
                 self.auto_suspended = None;
             }
+            FleetEntry::StormBegan(storm) => {
+                self.storms.insert(storm.environment.clone(), storm.clone());
+            }
+            FleetEntry::StormEnded { environment, at } => {
+                if let Some(storm) = self.storms.get_mut(environment) {
+                    storm.ended = Some(*at);
+                }
+            }
             FleetEntry::Frozen(freeze) => self.freeze(freeze),
             FleetEntry::Unfrozen { service, .. } => self.freezes.retain(|freeze| freeze.service != *service),
         }
@@ -362,6 +389,8 @@ impl Fleet {
             found_bad,
             silent_sources: Vec::new(),
             deployed_lately: self.deployed_lately(&name, environment, now),
+            storm: self.storms.get(environment).filter(|storm| storm.is_felt(now)).cloned(),
+            others_seen_until: None,
         }
     }
 
@@ -396,6 +425,11 @@ impl Fleet {
             let until = freeze.until.map_or_else(String::new, |until| format!(" until {until:.0}"));
             format!("{} ({}){until}", freeze.reason, freeze.by)
         })
+    }
+
+    /// The storm over an environment, while it lasts.
+    pub fn storm(&self, environment: &EnvironmentName) -> Option<&Storm> {
+        self.storms.get(environment).filter(|storm| storm.ended.is_none())
     }
 
     /// The newest deployment of a service.

@@ -4,6 +4,7 @@
 //! ([`before_effect`]), because a check made once is a check of the past.
 
 mod blame;
+mod storm;
 
 use crate::action::Reversibility;
 use crate::decision::AutonomyLevel;
@@ -51,6 +52,10 @@ pub enum HoldReason {
     BeganBefore,
     /// Another deployment at the same time may be the cause.
     SharedBlame,
+    /// Many services ail at the same time.
+    CorrelatedFailure,
+    /// Whether others ail, too, is not known yet.
+    LookingAround,
     /// There is no baseline to compare with.
     NoBaseline,
     /// The verdict rests on gauges alone.
@@ -94,7 +99,12 @@ impl Hold {
     /// Whether people are told when this stands against acting. That too little was seen so far is no news: it passes
     /// with the next looks, and if it does not, the clocks run out loudly.
     pub fn is_told(&self) -> bool {
-        self.weight == Weight::Blocks && self.reason != HoldReason::TooLittleEvidence
+        let passes = matches!(
+            self.reason,
+            // Of a storm people are told once, and not by each of its victims.
+            HoldReason::TooLittleEvidence | HoldReason::LookingAround | HoldReason::CorrelatedFailure
+        );
+        self.weight == Weight::Blocks && !passes
     }
 }
 
@@ -114,6 +124,8 @@ pub struct View<'a> {
     pub situation: &'a Situation,
     /// The release to return to.
     pub target: Option<&'a KnownGood>,
+    /// When it was found degraded, if it was.
+    pub found: Option<Timestamp>,
     /// Whether a person asked for it. Their word stands for what the statistics could not show; it does not stand
     /// against a pulled kill switch, a running plan or a newer deployment.
     pub by_person: bool,
@@ -257,6 +269,7 @@ fn evidence_holds(view: &View<'_>, found: &mut Vec<Hold>) {
         finding_holds(view, finding, found);
     }
     blame::holds(view, &decisive, found);
+    storm::holds(view, found);
     let gauge = |finding: &&Finding| {
         let signal = view.evidence.signals.get(&finding.signal);
         signal.is_some_and(|evidence| matches!(evidence.signal.measure, Measure::Gauge { .. }))
@@ -371,6 +384,11 @@ pub fn before_effect(view: &EffectView<'_>) -> Vec<Hold> {
             Weight::Blocks,
             format!("the plan has taken more than {}", view.limit),
         );
+    }
+    if let Some(storm) =
+        view.situation.storm.as_ref().filter(|storm| !view.by_person && storm.is_everywhere())
+    {
+        push(&mut found, HoldReason::CorrelatedFailure, Weight::Blocks, storm.words());
     }
     if view.reversibility == Reversibility::Destructive && !view.by_person {
         let words = "a destructive step never runs without a person's word";

@@ -120,6 +120,7 @@ pub mod runbook;
 pub mod series;
 pub mod signal;
 pub mod stats;
+pub mod storm;
 pub mod units;
 pub mod verdict;
 pub mod watch;

@@ -30,6 +30,7 @@ use crate::past::Ranges;
 use crate::plan::RollbackPlan;
 use crate::ruleset::RuleSet;
 use crate::signal::Measurement;
+use crate::storm::Health;
 use crate::verdict::{FiringReport, Judgement, Verdict};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -176,6 +177,11 @@ const MOST_TIMELINE: usize = 500;
 /// Lines from the beginning that are kept when there are too many; after them the oldest goes first, so that a flood of
 /// reports hides neither how it began nor how it ended.
 const TIMELINE_BEGINNING: usize = 100;
+
+/// Evidence at which a service is suspected to ail. In thirty healthy ones it is reached by one at most, if that.
+const SUSPECTED: f64 = 30.0;
+/// It is ill as long as its last looks were at least so many times its reference.
+const STILL_ILL: f64 = 1.5;
 
 /// The effects of a watch that has just closed: nothing comes after `Close` but an answer somebody waits for.
 fn closing(mut effects: Vec<Effect>) -> Vec<Effect> {
@@ -327,6 +333,21 @@ impl Watch {
     /// Is it over?
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed(_))
+    }
+
+    /// How the service is doing, for the other watches: whether it ails, be it shown or only suspected, and how much.
+    pub fn health(&self) -> Health {
+        let times = self.evidence.times();
+        let accused = self.incident.as_ref().is_some_and(|incident| incident.recovered.is_none())
+            || self.evidence.together() > SUSPECTED.ln();
+        // What was shown once stays shown; the last looks say whether it still is so.
+        let still = times.is_none_or(|times| times.at_least > STILL_ILL);
+        Health {
+            ails: accused && still,
+            times: times.map(|times| times.about),
+            seen_until: self.evidence.seen_until().unwrap_or(self.opened),
+            version: self.deployment.release.version.clone(),
+        }
     }
 
     /// What is known now, judged now. For showing; [`Watch::on`] judges by itself.

@@ -160,8 +160,7 @@ impl Dispatcher {
 
     pub(super) fn notify(&self, id: &WatchId, notice: Notice, now: Timestamp) {
         let watch = self.watches.get(id);
-        let kind = serde_json::to_value(notice.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
-        let kind = kind.unwrap_or_default();
+        let kind = notice.kind.word();
         self.parts.notifiers.send(Telling {
             dedup_key: format!("{id}/{kind}"),
             kind,

@@ -9,6 +9,7 @@ use crate::ledger::{Ledger, Mark, Record};
 use jiff::Timestamp;
 use rules::fleet::{Fleet, FleetEntry};
 use rules::ids::WatchId;
+use rules::storm::Weather;
 use rules::watch::{Effect, Entry, Input, Outcome, Phase, Watch};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, VecDeque};
@@ -49,6 +50,7 @@ impl Dispatcher {
             steps: 0,
             ending: false,
             timers_seen: clock::now(),
+            weather: Weather::default(),
             unwatched: 0,
         };
         dispatcher.publish();

@@ -13,7 +13,7 @@ use crate::matrix::{Bound, Truth};
 use crate::past::Past;
 use crate::ruleset::{RuleSet, Statistics};
 use crate::signal::{GaugeScale, Measure, Measurement, Observation, Reading, Signal};
-use crate::stats::{DEFAULT_DISPERSION, Direction, requests_needed};
+use crate::stats::{Counts, DEFAULT_DISPERSION, Direction, requests_needed};
 use crate::units::Span;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,9 @@ pub struct SignalEvidence {
     /// Bad and all trials at the signal's own cut, since the beginning.
     bad: f64,
     total: f64,
+    /// The same of the last looks, each counting less than the one after it: how it is doing now.
+    recent: Counts,
+    recent_control: Counts,
     /// Requests seen while the processes were warming up; they were not counted.
     warming: f64,
     /// Whether the warm-up is over.
@@ -76,6 +79,19 @@ const ROTATION: Span = Span::from_seconds(60);
 const ROLLOUT_SECONDS: f64 = 30.0;
 /// At most this share of samples may be "down" in a healthy service: one failed probe of five is noise or a restart.
 const MOST_DOWN_WHEN_HEALTHY: f64 = 0.2;
+/// How many times its reference a signal has been lately.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Times {
+    /// As counted.
+    pub about: f64,
+    /// Two standard errors below that.
+    pub at_least: f64,
+}
+
+/// How much of what was seen until then a look leaves of "the last looks".
+const FADES_TO: f64 = 0.7;
+/// Requests of which one error is taken for the reference, where it has none.
+const MOST_RECENT: f64 = 1_000.0;
 /// A pass against a smaller share would take more requests than a watch ever sees.
 const SMALLEST_PASS: f64 = 1e-5;
 
@@ -101,6 +117,8 @@ impl SignalEvidence {
             bounds: bounds.into_iter().map(BoundTest::new).collect(),
             bad: 0.0,
             total: 0.0,
+            recent: Counts::default(),
+            recent_control: Counts::default(),
             warming: 0.0,
             warm: false,
             first_seen: None,
@@ -124,6 +142,8 @@ impl SignalEvidence {
             gauge: self.gauge.as_ref().map(|tests| Box::new([tests[1].clone(), tests[1].clone()])),
             bad: 0.0,
             total: 0.0,
+            recent: Counts::default(),
+            recent_control: Counts::default(),
             warming: 0.0,
             last_used: None,
             windows: 0,
@@ -371,9 +391,11 @@ impl SignalEvidence {
         }
         self.windows += u32::from(!window.own.is_empty());
         let has_control = window.control.is_some();
-        if let Some((bad, total)) = self.own_cut().and_then(|cut| cut.trial(window.own)) {
-            self.bad += bad;
-            self.total += total;
+        if let Some(arms) = self.own_cut().and_then(|cut| window.trials(cut, cut)) {
+            self.bad += arms.canary_bad;
+            self.total += arms.canary_total;
+            self.recent = fade(self.recent, arms.canary());
+            self.recent_control = fade(self.recent_control, arms.control());
         }
         if let Some(worse) = &mut self.worse {
             let grace = rules.watch.baseline_gap.seconds().max(ROLLOUT_SECONDS);
@@ -390,6 +412,21 @@ impl SignalEvidence {
         for bound in self.bounds.iter_mut().filter(|test| in_rotation || test.bound != Bound::Starved) {
             bound.take(&self.signal, self.baseline.known(), window, &terms);
         }
+    }
+
+    /// How many times its reference it has been in the last looks, and at the least: two standard errors below. `None`
+    /// while there is nothing to compare.
+    pub fn times(&self) -> Option<Times> {
+        let share = |counts: Counts| (counts.total > 0.0).then(|| counts.bad / counts.total);
+        let reference = match self.compares {
+            true => share(self.recent_control),
+            false => self.baseline.known().map(|before| before.share.upper),
+        };
+        // A control without errors is as good as one error in its requests.
+        let least = 1.0 / self.recent_control.total.max(MOST_RECENT);
+        let (now, reference) = (share(self.recent)?, reference?.max(least));
+        let surely = (self.recent.bad - 2.0 * self.recent.bad.sqrt()).max(0.0) / self.recent.total;
+        Some(Times { about: now / reference, at_least: surely / reference })
     }
 
     fn own_cut(&self) -> Option<Cut> {
@@ -487,7 +524,8 @@ impl SignalEvidence {
         let better = self.better.as_ref().map_or(0, Tests::numbers);
         let bounds: usize = self.bounds.iter().map(BoundTest::numbers).sum();
         let gauge: usize = self.gauge.iter().flat_map(|tests| tests.iter()).map(GaugeEvidence::numbers).sum();
-        let numbers = worse + better + bounds + gauge + 3;
+        // what was counted, all in all and lately
+        let numbers = worse + better + bounds + gauge + 7;
         (numbers * size_of::<f64>(), instances * size_of::<f64>())
     }
 
@@ -563,6 +601,10 @@ impl SignalEvidence {
     pub fn before(&self) -> Option<&SignalBaseline> {
         self.baseline.known()
     }
+}
+
+fn fade(before: Counts, now: Counts) -> Counts {
+    Counts { bad: FADES_TO * before.bad + now.bad, total: FADES_TO * before.total + now.total }
 }
 
 /// The reading of an observation, or why there is none.

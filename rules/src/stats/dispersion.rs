@@ -19,7 +19,7 @@ pub const DEFAULT_DISPERSION: f64 = 3.0;
 pub const FEWEST_BLOCKS: usize = 20;
 
 /// Errors and requests of one block.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// Bad requests.

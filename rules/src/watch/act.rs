@@ -171,6 +171,7 @@ impl Watch {
             evidence: &self.evidence,
             situation,
             target,
+            found: self.incident.as_ref().map(|incident| incident.opened),
             by_person,
             now,
         });

@@ -5,7 +5,7 @@ use crate::action::Reversibility;
 use crate::decision::{AutonomyLevel, Decision, decide};
 use crate::evidence::Evidence;
 use crate::fleet::Situation;
-use crate::guard::{Hold, View, holds};
+use crate::guard::{Hold, HoldReason, View, Weight, holds};
 use crate::ids::SignalName;
 use crate::matrix::{Mitigation, RowVerdict, Severity};
 use crate::report;
@@ -216,6 +216,7 @@ impl Watch {
                 evidence: &self.evidence,
                 situation,
                 target: target.as_ref(),
+                found: self.incident.as_ref().map(|incident| incident.opened),
                 by_person: false,
                 now,
             }),
@@ -328,7 +329,14 @@ impl Watch {
         for clock in &due {
             self.record(Entry::Escalated { clock: clock.clone() }, now, out);
         }
-        if let Some(clock) = due.last() {
+        // Of a storm people are told once, and not by each of its victims.
+        let in_a_storm = self.decision.as_ref().is_some_and(|decided| {
+            decided
+                .holds
+                .iter()
+                .any(|hold| hold.reason == HoldReason::CorrelatedFailure && hold.weight == Weight::Blocks)
+        });
+        if let Some(clock) = due.last().filter(|_| !in_a_storm) {
             let text = report::why_text(self, now);
             self.notify(NoticeKind::Escalation, severity, clock, text, out);
         }

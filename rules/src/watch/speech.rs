@@ -177,9 +177,19 @@ pub enum NoticeKind {
     Restarted,
     /// A release is shown to be well.
     Healthy,
+    /// Many services ail at the same time.
+    Storm,
+    /// They are well again.
+    StormOver,
 }
 
 impl NoticeKind {
+    /// As one word, as it is written.
+    pub fn word(self) -> String {
+        let word = serde_json::to_value(self).ok().and_then(|word| word.as_str().map(str::to_owned));
+        word.unwrap_or_default()
+    }
+
     /// Whether somebody is woken up for it.
     pub fn pages(self) -> bool {
         match self {
@@ -189,6 +199,7 @@ impl NoticeKind {
             | NoticeKind::Held
             | NoticeKind::CannotPlan
             | NoticeKind::RollbackBegan
+            | NoticeKind::Storm
             | NoticeKind::NeedsPerson => true,
             NoticeKind::SightBack
             | NoticeKind::Degraded
@@ -197,6 +208,7 @@ impl NoticeKind {
             | NoticeKind::Recommended
             | NoticeKind::Recovered
             | NoticeKind::Restarted
+            | NoticeKind::StormOver
             | NoticeKind::Healthy => false,
         }
     }

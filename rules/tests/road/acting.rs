@@ -457,3 +457,35 @@ fn what_was_never_seen_is_not_said_to_have_run_well() {
     let target = world.watch.target(&world.situation(), Some(&release("v0").version)).unwrap();
     assert!(target.words().contains("how well it ran is not known"), "{}", target.words());
 }
+
+#[test]
+fn a_plan_that_is_held_too_long_before_its_first_step_changed_nothing() {
+    // The switch is pulled between the decision and the first step.
+    let mut world = bad_release(Approve);
+    world.run_to(200);
+    let digest = world.digest();
+    let situation = world.situation();
+    let effects = world.watch.on(Input::Approved { by: "ann".into(), digest }, &situation, world.now);
+    for effect in effects {
+        match effect {
+            rules::watch::Effect::Record { entry, fleet } => {
+                fleet.into_iter().for_each(|fact| world.fact(fact));
+                world.entries.push((world.now, entry));
+            }
+            rules::watch::Effect::RunStep(permit) => {
+                let outcome = StepOutcome::NotBegun { reason: "stopped".into() };
+                world.pull_kill_switch();
+                world.tell(Input::StepEnded { plan: permit.plan, step: 0, attempt: 1, outcome });
+                break;
+            }
+            _ => {}
+        }
+    }
+    world.run_to(AN_HOUR);
+    assert!(world.begun.is_empty());
+    assert!(
+        matches!(world.outcome(), Some(Outcome::Unwound(_))),
+        "nothing was touched: {:?}",
+        world.outcome()
+    );
+}

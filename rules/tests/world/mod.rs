@@ -14,6 +14,7 @@ use rules::past::{Past, Ranges, Windows};
 use rules::ruleset::{RuleSet, shipped_matrix};
 use rules::runbook::{Runbook, RunbookStep};
 use rules::signal::{Measure, Measurement, Observation, Reading, Signal};
+use rules::storm::Storm;
 use rules::units::Span;
 use rules::watch::{Effect, Entry, Input, Notice, NoticeKind, Outcome, Permit, Phase, Watch};
 use std::collections::{BTreeMap, VecDeque};
@@ -87,6 +88,9 @@ pub struct World {
     /// Steps that were asked for, begun or not.
     pub permits: Vec<Permit>,
     pub silent_sources: Vec<String>,
+    /// What the other watches bring.
+    pub storm: Option<Storm>,
+    pub others_seen_until: Option<Timestamp>,
     /// What comes of the next steps; `Done` when it runs out. `None`: no answer ever.
     pub script: VecDeque<Option<StepOutcome>>,
     pub step_seconds: i64,
@@ -226,6 +230,8 @@ impl World {
             begun: vec![],
             permits: vec![],
             silent_sources: vec![],
+            storm: None,
+            others_seen_until: None,
             script: VecDeque::new(),
             step_seconds: 5,
             requests_per_second,
@@ -247,6 +253,8 @@ impl World {
     pub fn situation(&self) -> Situation {
         let mut situation = self.fleet.situation(&service(), &environment(), self.now);
         situation.silent_sources.clone_from(&self.silent_sources);
+        situation.storm.clone_from(&self.storm);
+        situation.others_seen_until = self.others_seen_until;
         situation
     }
 
