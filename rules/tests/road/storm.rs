@@ -3,7 +3,7 @@
 
 use super::*;
 use rules::guard::Weight;
-use rules::ids::{EnvironmentName, ServiceName};
+use rules::ids::{EnvironmentName, ServiceName, Version};
 use rules::storm::{Health, Storm, Weather, turn};
 use rules::watch::Notice;
 
@@ -82,8 +82,12 @@ impl Sky {
         world.run_to(self.now - *deployed);
         let open = !matches!(world.watch.phase, Phase::Closed(_));
         let health = open.then(|| world.watch.health());
-        let health =
-            health.map(|health| Health { seen_until: later(health.seen_until, *deployed), ..health });
+        // Each service has a release of its own.
+        let health = health.map(|health| Health {
+            seen_until: later(health.seen_until, *deployed),
+            version: Version::new(format!("v{place}")).unwrap(),
+            ..health
+        });
         self.weather.note(&here, name, health, now);
         self.turn(&here, now);
     }
