@@ -26,12 +26,18 @@ pub(super) fn holds(view: &View<'_>, found: &mut Vec<Hold>) {
 const WELL_BEFORE: Span = Span::from_seconds(120);
 /// … or is so many times as bad as that of most others.
 const MUCH_WORSE: f64 = 2.0;
+/// After this time everybody's last looks are of the storm alone.
+const RIPE: Span = Span::from_seconds(60);
 
 /// What tells this release from a mere victim, in words.
 fn differs(view: &View<'_>, storm: &Storm) -> Option<String> {
     if let Some(found) = view.found.filter(|found| WELL_BEFORE.after(*found) <= storm.began) {
         let before = Span::between(found, storm.began);
         return Some(format!("it was found {before} before the others"));
+    }
+    // In its first looks a storm hits one harder than another.
+    if Span::between(storm.began, view.now) < RIPE {
+        return None;
     }
     let (own, others) = (view.evidence.times()?, storm.times?);
     (own.at_least >= MUCH_WORSE * others).then(|| {
