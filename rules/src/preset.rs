@@ -23,7 +23,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub use example::{Answer, Example, Sent};
+pub use example::{Answer, Example, Sent, body};
 pub use expand::Expanded;
 pub use input::{Format, Input, InputKind};
 pub use library::{PRESETS, closest_preset, preset_names, shipped_preset};
