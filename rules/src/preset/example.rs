@@ -61,6 +61,9 @@ pub enum Sent {
         /// Every variable that the preset sets.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         env: BTreeMap<String, String>,
+        /// Where it runs, if not in `/`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        directory: Option<String>,
     },
 }
 
@@ -96,6 +99,7 @@ impl Sent {
                 Sent::Command {
                     argv: command.argv.clone(),
                     env: command.env.clone().into_iter().chain(secrets).collect(),
+                    directory: command.directory.clone(),
                 }
             }
             ActionSpec::Http(http) => {

@@ -33,6 +33,9 @@ pub struct Input {
     /// The value if none is given; without one the input is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Value>,
+    /// The configuration's alone: no placeholders. For what is a language of its own where it stands, such as SQL.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fixed: bool,
     /// Where a secret is and not what it is: `{env: NAME}` or `{file: /path}`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret: bool,
@@ -90,7 +93,10 @@ impl Input {
 
     /// Whether a value may hold placeholders of the plan.
     pub fn takes_placeholders(&self) -> bool {
-        !self.secret && self.format.is_none() && matches!(self.kind, InputKind::String | InputKind::Array)
+        !self.secret
+            && !self.fixed
+            && self.format.is_none()
+            && matches!(self.kind, InputKind::String | InputKind::Array)
     }
 
     /// What a value has to be, in words.
@@ -99,6 +105,7 @@ impl Input {
             return "{env: NAME} or {file: /path}".into();
         }
         let mut words = match (self.kind, self.format) {
+            (InputKind::String, None) if self.fixed => "a text without placeholders".to_owned(),
             (InputKind::String, None) => "a text".to_owned(),
             (InputKind::String, Some(Format::Uri)) => {
                 "an address such as https://host or https://host/path, without placeholders, credentials, `?` and `#`"

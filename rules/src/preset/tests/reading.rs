@@ -25,7 +25,7 @@ fn what_the_step_says_itself_wins_and_danger_only_grows() {
         format!("{ROLLBACK}class: one_shot\nundo: impossible\ntimeout: 90s\nreversibility: irreversible\n");
     let read = step(&own).unwrap();
     assert_eq!((read.class, read.reversibility), (EffectClass::OneShot, Reversibility::Irreversible));
-    assert_eq!(read.timeout.to_string(), "90s");
+    assert_eq!(read.timeout.to_string(), "1m30s");
     let restore = "name: back\npreset: { name: supabase-restore-point-in-time, with: { ref: abcdefghijklmnopqrst, time: 1 } }\n";
     assert_eq!(step(restore).unwrap().reversibility, Reversibility::Destructive);
     let error = step(&format!("{restore}reversibility: reversible\n")).unwrap_err();
