@@ -34,8 +34,12 @@ use crate::units::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What is said where the configuration holds a secret instead of its place. Reports show no line that it is about.
-pub const SECRET_IN_THE_OPEN: &str = "a secret must not stand in the configuration";
+/// What is said where the configuration holds a secret instead of its place.
+const SECRET_IN_THE_OPEN: &str = "a secret must not stand in the configuration";
+
+/// How the words begin that say why a step's inputs were refused. A report shows no line of which it says so: among the
+/// inputs may be a secret that somebody wrote out.
+pub const REFUSED: &str = "the preset ";
 
 /// One operation of one vendor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 
 use super::report::{Finding, Show};
 use super::tree::{Path, Place};
-use rules::preset::SECRET_IN_THE_OPEN;
+use rules::preset::REFUSED;
 use rules::suggest::closest;
 use serde::de::{Error, Expected, Unexpected};
 use std::fmt;
@@ -120,7 +120,7 @@ impl Fault {
         finding.show = match (&self.reason, self.secret) {
             (_, true) => Show::Before,
             (Reason::UnknownKey { .. }, false) => Show::UpToHere,
-            (Reason::Other(text), false) if text.contains(SECRET_IN_THE_OPEN) => Show::Before,
+            (Reason::Other(text), false) if text.starts_with(REFUSED) => Show::Before,
             (_, false) => Show::Line,
         };
         finding

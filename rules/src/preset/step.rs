@@ -3,7 +3,7 @@
 //! The reading is done here and not by the derived code, so that every way to a runbook (a configuration, a runbook that
 //! ships, a rule set from the ledger) goes through the same door, and behind it a step is a step.
 
-use super::{closest_preset, shipped_preset};
+use super::{REFUSED, closest_preset, shipped_preset};
 use crate::action::{ActionSpec, DEFAULT_TIMEOUT, EffectClass, InspectSpec, Reversibility, Undo};
 use crate::ids::StepName;
 use crate::runbook::RunbookStep;
@@ -61,7 +61,7 @@ fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<super:
     let expanded = preset.expand(&used.with).map_err(|problems| {
         let words: Vec<String> =
             problems.into_iter().map(|(input, words)| format!("{input}: {words}")).collect();
-        D::Error::custom(format!("the preset {} cannot be used: {}", preset.name, words.join("; ")))
+        D::Error::custom(format!("{REFUSED}{} cannot be used: {}", preset.name, words.join("; ")))
     })?;
     Ok(Some(Box::new(expanded)))
 }
