@@ -40,7 +40,10 @@ pub const PRESETS: [(&str, &str); 100] = [
     ("github-cancel-workflow-runs", include_str!("../../library/actions/github-cancel-workflow-runs.yaml")),
     ("github-comment", include_str!("../../library/actions/github-comment.yaml")),
     ("github-deployment-status", include_str!("../../library/actions/github-deployment-status.yaml")),
-    ("github-pull-request-auto-merge-off", include_str!("../../library/actions/github-pull-request-auto-merge-off.yaml")),
+    (
+        "github-pull-request-auto-merge-off",
+        include_str!("../../library/actions/github-pull-request-auto-merge-off.yaml"),
+    ),
     ("github-revert-pull-request", include_str!("../../library/actions/github-revert-pull-request.yaml")),
     ("github-workflow-disable", include_str!("../../library/actions/github-workflow-disable.yaml")),
     ("github-workflow-dispatch", include_str!("../../library/actions/github-workflow-dispatch.yaml")),
@@ -91,7 +94,10 @@ pub const PRESETS: [(&str, &str); 100] = [
     ("supabase-migrations", include_str!("../../library/actions/supabase-migrations.yaml")),
     ("supabase-migrations-rollback", include_str!("../../library/actions/supabase-migrations-rollback.yaml")),
     ("supabase-restore-point", include_str!("../../library/actions/supabase-restore-point.yaml")),
-    ("supabase-restore-point-in-time", include_str!("../../library/actions/supabase-restore-point-in-time.yaml")),
+    (
+        "supabase-restore-point-in-time",
+        include_str!("../../library/actions/supabase-restore-point-in-time.yaml"),
+    ),
     ("supabase-undo", include_str!("../../library/actions/supabase-undo.yaml")),
     ("systemd-restart", include_str!("../../library/actions/systemd-restart.yaml")),
     ("systemd-start", include_str!("../../library/actions/systemd-start.yaml")),

@@ -122,9 +122,9 @@ fn request(frame: &HttpSpec, http: &HttpSpec) {
         assert!(!value.contains(['\r', '\n', '\0']), "{value:?}");
     }
     let json = frame.body.as_deref().filter(|body| serde_json::from_str::<Value>(body).is_ok());
-    if json.is_some() {
+    if let Some(json) = json {
         let body: Value = serde_json::from_str(http.body.as_deref().unwrap()).unwrap();
-        assert_eq!(shape(&body), shape(&serde_json::from_str(json.unwrap()).unwrap()));
+        assert_eq!(shape(&body), shape(&serde_json::from_str(json).unwrap()));
     }
 }
 

@@ -12,6 +12,10 @@ fn secret(place: &SecretRef) -> String {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test that the directory and the list in the code are the same"
+)]
 fn every_file_is_embedded_and_every_text_is_read() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/library/actions");
     let files: BTreeSet<String> = std::fs::read_dir(directory)
@@ -98,6 +102,7 @@ fn every_example_sends_what_it_says() {
 /// into the file. `cargo test -p rules --lib what_the_examples_send -- --ignored --nocapture`
 #[test]
 #[ignore = "prints; asserts nothing about the library"]
+#[expect(clippy::disallowed_macros, reason = "printing is all that it is for")]
 fn what_the_examples_send() {
     let mut all = serde_json::Map::new();
     for (name, text) in PRESETS {
