@@ -13,6 +13,7 @@ mod command;
 mod http;
 mod output;
 mod process;
+mod verify;
 
 use crate::secrets::{BadSecret, Secrets};
 use async_trait::async_trait;
@@ -166,7 +167,7 @@ async fn attempt(
     if looks_first {
         context.timeout = Span::from_milliseconds(step.timeout.milliseconds() / 2);
         if let Some(outcome) = look_first(step, &context, recovering, secrets).await {
-            return outcome;
+            return verify::confirm(step, direction, outcome, &context, began, secrets).await;
         }
         let spent = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         context.timeout = Span::from_milliseconds(step.timeout.milliseconds().saturating_sub(spent));
@@ -175,7 +176,9 @@ async fn attempt(
             return StepOutcome::NotBegun { reason };
         }
     }
-    action.apply(&context).await
+    let outcome = action.apply(&context).await;
+    context.timeout = step.timeout;
+    verify::confirm(step, direction, outcome, &context, began, secrets).await
 }
 
 /// `None` if the effect is missing and the action may be run; otherwise what came of it.

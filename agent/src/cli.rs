@@ -30,6 +30,7 @@ mod model;
 mod place;
 mod plan;
 mod postmortem;
+mod preset;
 mod reject;
 mod rollback;
 mod run;
@@ -130,6 +131,9 @@ pub enum Command {
     /// The configuration as it is in force
     #[command(subcommand)]
     Config(config::Command),
+    /// Operations of vendors that a step can name instead of spelling them out
+    #[command(subcommand)]
+    Preset(preset::Command),
     /// A completion script for a shell
     Completions(completions::Args),
     /// The service of the demo
@@ -228,6 +232,7 @@ async fn perform(command: Command, context: &Context<'_>) -> anyhow::Result<Exit
         Command::Postmortem(args) => postmortem::execute(args, context).await?,
         Command::Check(files) => config::check(files, context)?,
         Command::Config(command) => config::execute(command, context)?,
+        Command::Preset(command) => preset::execute(command, context).await?,
         Command::Completions(args) => completions::execute(args, context)?,
         Command::Demo(args) => return demo::execute(args, context).await,
         Command::DemoService(arguments) => {

@@ -19,7 +19,6 @@ mod report;
 mod resolve;
 mod semantic;
 mod settle;
-mod suggest;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -15,6 +15,7 @@ pub mod events;
 pub mod executor;
 pub mod ledger;
 pub mod notify;
+pub mod recorder;
 pub mod secrets;
 pub mod signals;
 pub mod telemetry;

@@ -80,6 +80,9 @@ pub struct HttpSpec {
     /// Headers that hold secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secret_headers: BTreeMap<String, SecretRef>,
+    /// What stands before the value of a secret header: `Authorization: "Bearer "`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_prefixes: BTreeMap<String, String>,
     /// The body, sent as it is after placeholders were filled in (JSON strings escaped).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -93,7 +96,7 @@ pub struct HttpSpec {
 pub struct HttpSuccess {
     /// Status codes that mean success.
     pub status: Vec<u16>,
-    /// JSON pointers into the answer and the values that must stand there.
+    /// JSON pointers into the answer and the values that must stand there. Placeholders may stand in texts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub json: BTreeMap<String, serde_json::Value>,
 }

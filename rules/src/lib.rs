@@ -9,7 +9,7 @@
 //! | evidence | measurements → running tests, holes included | [`Evidence`](evidence::Evidence) | `evidence.rs`, `evidence/`, `stats/` |
 //! | verdict | evidence and matrix → one of four verdicts | [`Judgement`](verdict::Judgement) | `verdict.rs`, `matrix.rs`, `watch/look.rs` |
 //! | decision | verdict, guards, autonomy → what is done | [`Decision`](decision::Decision) | `decision.rs`, `guard.rs`, `fleet.rs` |
-//! | plan | runbook and target → immutable steps with a digest | [`RollbackPlan`](plan::RollbackPlan) | `plan.rs`, `runbook.rs`, `action.rs` |
+//! | plan | runbook and target → immutable steps with a digest | [`RollbackPlan`](plan::RollbackPlan) | `plan.rs`, `runbook.rs`, `preset.rs`, `action.rs` |
 //! | execution | the log of the steps → the next step | [`Execution`](execution::Execution) | `execution.rs`, `watch/act.rs` |
 //! | verification | the same road driven again, on fresh evidence | [`VerificationResult`](watch::VerificationResult) | `watch/verify.rs` |
 //! | report | the case file → words | [`WhyCard`](report::WhyCard) | `report.rs`, `report/` |
@@ -114,6 +114,7 @@ pub mod ids;
 pub mod matrix;
 pub mod past;
 pub mod plan;
+pub mod preset;
 pub mod report;
 pub mod ruleset;
 pub mod runbook;
@@ -121,6 +122,7 @@ pub mod series;
 pub mod signal;
 pub mod stats;
 pub mod storm;
+pub mod suggest;
 pub mod units;
 pub mod verdict;
 pub mod watch;

@@ -20,6 +20,9 @@ pub struct Step {
     pub class: EffectClass,
     /// How one looks whether it is already done.
     pub inspect: Option<InspectSpec>,
+    /// The question that must be answered with yes before it counts as done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<InspectSpec>,
     /// What undoes it.
     pub undo: Undo,
     /// How long it may take.
@@ -140,6 +143,10 @@ pub fn draw_up(
             class: template.class,
             inspect: match &template.inspect {
                 Some(inspect) => Some(InspectSpec { action: filled(&inspect.action)? }),
+                None => None,
+            },
+            verify: match &template.verify {
+                Some(verify) => Some(InspectSpec { action: filled(&verify.action)? }),
                 None => None,
             },
             undo: match &template.undo {

@@ -4,7 +4,7 @@
 //! language" there is: no expressions, no loops, nothing an event could smuggle in.
 
 use crate::action::{
-    ActionSpec, CommandSpec, DEFAULT_TIMEOUT, EffectClass, HttpSpec, InspectSpec, Reversibility, Undo,
+    ActionSpec, CommandSpec, EffectClass, HttpSpec, HttpSuccess, InspectSpec, Reversibility, Undo,
 };
 use crate::ids::StepName;
 use crate::units::Span;
@@ -23,8 +23,9 @@ pub struct Runbook {
 }
 
 /// One step of a runbook: one effect on one target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+///
+/// It is read by `preset/step.rs`: instead of `action:` it may name a preset, whose parts it takes over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunbookStep {
     /// Its name, unique within the runbook.
     pub name: StepName,
@@ -33,21 +34,17 @@ pub struct RunbookStep {
     /// What is known about repeating it. There is no default: somebody must have thought about it.
     pub class: EffectClass,
     /// How one looks whether it is already done. Required for `lookup` and `compare_and_set`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub inspect: Option<InspectSpec>,
+    /// The question that must be answered with yes before it counts as done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<InspectSpec>,
     /// What undoes it.
-    #[serde(default)]
     pub undo: Undo,
-    /// How long it may take.
-    #[serde(default = "default_timeout")]
+    /// How long it may take, looking and verifying included.
     pub timeout: Span,
     /// What is lost if it was a mistake.
-    #[serde(default)]
     pub reversibility: Reversibility,
-}
-
-fn default_timeout() -> Span {
-    DEFAULT_TIMEOUT
 }
 
 /// The longest time-out of a step: beyond it the time limit of the whole plan is broken anyway.
@@ -95,6 +92,14 @@ pub enum BadTemplate {
         /// The placeholder.
         name: String,
     },
+    /// Filled in, it would not be inert where it stands.
+    #[error("{text:?} cannot be used: {problem}")]
+    Unfit {
+        /// The filled text.
+        text: String,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 /// Splits `text` at its placeholders: `Err(plain text)` and `Ok(placeholder)` in turn.
@@ -137,12 +142,88 @@ pub fn fill(text: &str, values: &Values, encode: impl Fn(&str) -> String) -> Res
     Ok(filled)
 }
 
+/// The placeholders of a text in their order.
+pub(crate) fn placeholders(text: &str) -> Result<Vec<String>, BadTemplate> {
+    Ok(pieces(text)?.into_iter().filter_map(Result::ok).map(str::to_owned).collect())
+}
+
+/// Why a filled argument is more than one inert argument, if it is. `begins_with_value`: what was filled in stands at
+/// its beginning, where a program would take `-rf` for an option.
+pub(crate) fn argument_problem(begins_with_value: bool, argument: &str) -> Option<String> {
+    if begins_with_value && argument.starts_with('-') {
+        return Some("it begins with `-` where a value is meant, and would be taken for an option".into());
+    }
+    if argument.contains('\0') {
+        return Some("it holds a NUL byte".into());
+    }
+    let climbs = argument.contains('/') && argument.split(['/', '=', ':']).any(|part| part == "..");
+    (climbs || argument == "..").then(|| "`..` in a path leads out of the directory that is meant".into())
+}
+
+/// Why a filled address leads elsewhere than its template says, if it does: `.` and `..` are taken out of paths before
+/// a request is sent, also when they are percent-encoded.
+pub(crate) fn url_problem(url: &str) -> Option<String> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
+    let segments = path.split('/').skip(1).map(|segment| segment.to_ascii_lowercase().replace("%2e", "."));
+    for segment in segments {
+        if matches!(segment.as_str(), "." | "..") {
+            return Some("`.` or `..` as a segment of the path leads elsewhere".into());
+        }
+    }
+    path.split_once('/')
+        .is_some_and(|(_, rest)| rest.contains("//") || rest.starts_with('/'))
+        .then(|| "a segment of the path is empty".into())
+}
+
+fn checked(text: String, problem: Option<String>) -> Result<String, BadTemplate> {
+    match problem {
+        None => Ok(text),
+        Some(problem) => Err(BadTemplate::Unfit { text: text.chars().take(200).collect(), problem }),
+    }
+}
+
+fn fill_argument(template: &str, values: &Values) -> Result<String, BadTemplate> {
+    let filled = fill(template, values, as_it_is)?;
+    let problem = if template.contains("{{") {
+        argument_problem(template.trim_start().starts_with("{{"), &filled)
+    } else {
+        None
+    };
+    checked(filled, problem)
+}
+
+fn fill_url(template: &str, values: &Values) -> Result<String, BadTemplate> {
+    let filled = fill(template, values, percent_encode)?;
+    let problem = if template.contains("{{") { url_problem(&filled) } else { None };
+    checked(filled, problem)
+}
+
+/// A header or a variable: nothing that could begin another one.
+fn fill_line(template: &str, values: &Values) -> Result<String, BadTemplate> {
+    let filled = fill(template, values, as_it_is)?;
+    let bad = template.contains("{{") && filled.chars().any(char::is_control);
+    checked(filled, bad.then(|| "it holds a control character".into()))
+}
+
+fn fill_success(success: &HttpSuccess, values: &Values) -> Result<HttpSuccess, BadTemplate> {
+    let filled = success.json.iter().map(|(pointer, value)| {
+        let value = match value {
+            serde_json::Value::String(text) => fill(text, values, as_it_is)?.into(),
+            other => other.clone(),
+        };
+        let pointer = fill(pointer, values, |value| value.replace('~', "~0").replace('/', "~1"))?;
+        Ok((pointer, value))
+    });
+    Ok(HttpSuccess { status: success.status.clone(), json: filled.collect::<Result<_, BadTemplate>>()? })
+}
+
 fn as_it_is(value: &str) -> String {
     value.to_owned()
 }
 
 /// Percent-encodes everything but unreserved characters, for one path segment or query value.
-fn percent_encode(value: &str) -> String {
+pub(crate) fn percent_encode(value: &str) -> String {
     let mut encoded = String::with_capacity(value.len());
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -155,7 +236,7 @@ fn percent_encode(value: &str) -> String {
 }
 
 /// Escapes for the inside of a JSON string.
-fn json_escape(value: &str) -> String {
+pub(crate) fn json_escape(value: &str) -> String {
     let quoted = serde_json::Value::String(value.to_owned()).to_string();
     quoted[1..quoted.len() - 1].to_owned()
 }
@@ -163,18 +244,19 @@ fn json_escape(value: &str) -> String {
 /// An action with every placeholder filled in.
 pub fn fill_action(action: &ActionSpec, values: &Values) -> Result<ActionSpec, BadTemplate> {
     let fill_map = |map: &BTreeMap<String, String>| -> Result<BTreeMap<String, String>, BadTemplate> {
-        map.iter().map(|(name, text)| Ok((name.clone(), fill(text, values, as_it_is)?))).collect()
+        map.iter().map(|(name, text)| Ok((name.clone(), fill_line(text, values)?))).collect()
     };
     Ok(match action {
         ActionSpec::Command(command) => ActionSpec::Command(CommandSpec {
-            argv: command.argv.iter().map(|text| fill(text, values, as_it_is)).collect::<Result<_, _>>()?,
+            argv: command.argv.iter().map(|text| fill_argument(text, values)).collect::<Result<_, _>>()?,
             env: fill_map(&command.env)?,
             ..command.clone()
         }),
         ActionSpec::Http(http) => ActionSpec::Http(HttpSpec {
-            url: fill(&http.url, values, percent_encode)?,
+            url: fill_url(&http.url, values)?,
             headers: fill_map(&http.headers)?,
             body: http.body.as_ref().map(|body| fill(body, values, json_escape)).transpose()?,
+            success: fill_success(&http.success, values)?,
             ..http.clone()
         }),
     })
@@ -211,6 +293,9 @@ pub fn problems(runbook: &Runbook) -> Vec<(String, String)> {
         if let Some(inspect) = &step.inspect {
             action_problems(&inspect.action, &format!("{at}.inspect.action"), &mut found);
         }
+        if let Some(verify) = &step.verify {
+            action_problems(&verify.action, &format!("{at}.verify.action"), &mut found);
+        }
         if let Undo::Action(action) = &step.undo {
             action_problems(action, &format!("{at}.undo.action"), &mut found);
         }
@@ -218,7 +303,7 @@ pub fn problems(runbook: &Runbook) -> Vec<(String, String)> {
     found
 }
 
-fn action_problems(action: &ActionSpec, at: &str, found: &mut Vec<(String, String)>) {
+pub(crate) fn action_problems(action: &ActionSpec, at: &str, found: &mut Vec<(String, String)>) {
     match action {
         ActionSpec::Command(command) => command_problems(command, &format!("{at}.command"), found),
         ActionSpec::Http(http) => http_problems(http, &format!("{at}.http"), found),
@@ -289,6 +374,9 @@ fn http_problems(http: &HttpSpec, at: &str, found: &mut Vec<(String, String)>) {
     template_problems(std::iter::once(&http.url), &format!("{at}.url"), found);
     template_problems(http.headers.values(), &format!("{at}.headers"), found);
     template_problems(http.body.iter(), &format!("{at}.body"), found);
+    let texts: Vec<String> =
+        http.success.json.values().filter_map(|value| value.as_str().map(str::to_owned)).collect();
+    template_problems(texts.iter().chain(http.success.json.keys()), &format!("{at}.success.json"), found);
 }
 
 #[cfg(test)]

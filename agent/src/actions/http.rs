@@ -27,6 +27,7 @@ use reqwest::{Client, Method, Response, Url};
 use rules::action::{EffectClass, FailureKind, HttpSpec, HttpSuccess, Inspected, StepOutcome};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
+use zeroize::Zeroizing;
 
 /// As much of an answer as is read: what is longer is not an answer to a control request.
 const LONGEST_BODY: usize = 64 * 1024;
@@ -238,12 +239,18 @@ fn headers(spec: &HttpSpec, secrets: &Secrets) -> Result<HeaderMap, BadAction> {
     for (name, reference) in &spec.secret_headers {
         let place = format!("http.secret_headers.{name}");
         let secret = secrets.resolve(reference).map_err(|source| BadAction::Secret { place, source })?;
-        let mut value =
-            HeaderValue::from_str(secret.expose()).map_err(|_| bad("secret_headers", name, unfit))?;
+        let prefix = spec.secret_prefixes.get(name).map_or("", String::as_str);
+        let text = Zeroizing::new(format!("{prefix}{}", secret.expose()));
+        let mut value = HeaderValue::from_str(&text).map_err(|_| bad("secret_headers", name, unfit))?;
         value.set_sensitive(true);
         map.insert(named("secret_headers", name)?, value);
     }
-    Ok(map)
+    match spec.secret_prefixes.keys().find(|name| !spec.secret_headers.contains_key(*name)) {
+        Some(name) => {
+            Err(bad("secret_prefixes", name, "is not among `secret_headers`; write its name the same way"))
+        }
+        None => Ok(map),
+    }
 }
 
 /// The table at the top, for answers that are not the declared success: the kind of failure, or `None` for unknown.

@@ -44,6 +44,7 @@ impl World {
             class,
             inspect: look
                 .map(|look| InspectSpec { action: self.script(&format!("echo look >> journal; {look}")) }),
+            verify: None,
             undo: Undo::Action(self.script("echo undo $TURNBACK_KEY >> journal")),
             timeout: Span::from_seconds(20),
             reversibility: Reversibility::Reversible,
@@ -219,4 +220,57 @@ async fn a_missing_secret_is_found_before_anything_happens() {
         other => panic!("{other:?}"),
     }
     assert!(world.journal().is_empty());
+}
+
+#[tokio::test]
+async fn done_is_what_the_verification_says() {
+    // A question that says no, no, yes: it is asked until it says yes, and only after an action that was done.
+    let world = World::new();
+    let mut step = world.step(EffectClass::OneShot, "", None);
+    step.verify =
+        Some(InspectSpec { action: world.script("echo ask >> journal; test $(grep -c ask journal) -ge 2") });
+    assert_eq!(kind(&world.run(&step, Direction::Apply, false).await), "done");
+    assert_eq!(world.journal(), ["apply key-1", "ask", "ask"]);
+    step.action = world.script("exit 3");
+    assert_eq!(kind(&world.run(&step, Direction::Apply, false).await), "failed, permanent");
+    assert_eq!(kind(&world.run(&step, Direction::Undo, false).await), "done");
+    assert_eq!(
+        world.journal(),
+        ["apply key-1", "ask", "ask", "undo key-1"].map(|line| line.replace("undo key-1", "undo key-1-undo"))
+    );
+}
+
+#[tokio::test]
+async fn a_verification_that_never_says_yes_leaves_it_unknown() {
+    for answer in ["exit 1", "exit 2", "sleep 30"] {
+        let world = World::new();
+        let mut step = world.step(EffectClass::Lookup, "", Some("exit 0"));
+        step.verify = Some(InspectSpec { action: world.script(answer) });
+        step.timeout = Span::from_milliseconds(900);
+        let began = Instant::now();
+        let outcome = world.run(&step, Direction::Apply, false).await;
+        let StepOutcome::Unknown { reason, .. } = &outcome else { panic!("{outcome:?}") };
+        assert!(
+            reason.starts_with("the action says that it is done, and the verification does not"),
+            "{reason}"
+        );
+        assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    }
+}
+
+#[tokio::test]
+async fn a_switch_pulled_while_verifying_ends_it() {
+    let world = World::new();
+    let mut step = world.step(EffectClass::OneShot, "", None);
+    step.verify = Some(InspectSpec { action: world.script("touch asked; exit 1") });
+    let pull = async {
+        while !world.directory.path().join("asked").exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        world.switch.send_replace(true);
+    };
+    let began = Instant::now();
+    let (outcome, ()) = tokio::join!(world.run(&step, Direction::Apply, false), pull);
+    assert_eq!(kind(&outcome), "unknown");
+    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{outcome:?}");
 }

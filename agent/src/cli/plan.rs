@@ -121,6 +121,9 @@ fn write_step(text: &mut String, step: &Step) {
     if let Some(inspect) = &step.inspect {
         write_action(text, indent, "looks by", &inspect.action);
     }
+    if let Some(verify) = &step.verify {
+        write_action(text, indent, "verifies", &verify.action);
+    }
     match &step.undo {
         Undo::Action(action) => write_action(text, indent, "undone by", action),
         other => line(text, indent, "undo", &words_of(other)),
@@ -130,7 +133,7 @@ fn write_step(text: &mut String, step: &Step) {
 }
 
 /// The configuration's own word for a choice: `one_shot` as "one shot".
-fn words_of(choice: &impl serde::Serialize) -> String {
+pub(super) fn words_of(choice: &impl serde::Serialize) -> String {
     match serde_json::to_value(choice) {
         Ok(Value::String(word)) => word.replace('_', " "),
         Ok(other) => other.to_string(),
@@ -138,7 +141,7 @@ fn words_of(choice: &impl serde::Serialize) -> String {
     }
 }
 
-fn write_action(text: &mut String, indent: &str, lead: &str, action: &ActionSpec) {
+pub(super) fn write_action(text: &mut String, indent: &str, lead: &str, action: &ActionSpec) {
     line(text, indent, lead, &action.words());
     let further = format!("{indent}            ");
     match action {
@@ -149,7 +152,7 @@ fn write_action(text: &mut String, indent: &str, lead: &str, action: &ActionSpec
 
 fn write_command(text: &mut String, indent: &str, command: &CommandSpec) {
     write_pairs(text, indent, "with", &command.env);
-    write_secrets(text, indent, &command.secret_env);
+    write_secrets(text, indent, &command.secret_env, &BTreeMap::new());
     if let Some(directory) = &command.directory {
         line(text, indent, "in", directory);
     }
@@ -160,7 +163,7 @@ fn write_command(text: &mut String, indent: &str, command: &CommandSpec) {
 
 fn write_http(text: &mut String, indent: &str, http: &HttpSpec) {
     write_pairs(text, indent, "with", &http.headers);
-    write_secrets(text, indent, &http.secret_headers);
+    write_secrets(text, indent, &http.secret_headers, &http.secret_prefixes);
     if let Some(body) = &http.body {
         line(text, indent, "body", body);
     }
@@ -176,13 +179,19 @@ fn write_pairs(text: &mut String, indent: &str, lead: &str, pairs: &BTreeMap<Str
     }
 }
 
-fn write_secrets(text: &mut String, indent: &str, secrets: &BTreeMap<String, SecretRef>) {
+fn write_secrets(
+    text: &mut String,
+    indent: &str,
+    secrets: &BTreeMap<String, SecretRef>,
+    prefixes: &BTreeMap<String, String>,
+) {
     for (name, place) in secrets {
         let place = match place {
             SecretRef::Env(variable) => format!("the daemon's variable {variable}"),
             SecretRef::File(path) => format!("the file {path}"),
         };
-        line(text, indent, "secret", &format!("{name} from {place}"));
+        let prefix = prefixes.get(name).map_or(String::new(), |prefix| format!("{prefix:?} and what is in "));
+        line(text, indent, "secret", &format!("{name} from {prefix}{place}"));
     }
 }
 

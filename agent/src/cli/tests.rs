@@ -52,6 +52,10 @@ fn good_command_lines_are_understood() {
         "turnback demo --scenario metrics-outage --autonomy observe --output json",
         "turnback check --config a.yaml",
         "turnback config show --origin --config a.yaml",
+        "turnback preset list",
+        "turnback preset show vercel-rollback --output json",
+        "turnback preset test",
+        "turnback preset test vercel-rollback --dry-run --with project=web --with deployment=dpl_1",
     ];
     for line in good {
         assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
@@ -85,6 +89,9 @@ fn bad_command_lines_are_wrong_usage() {
         ("turnback demo --scenario flood", ErrorKind::InvalidValue),
         ("turnback run --listen everywhere", ErrorKind::ValueValidation),
         ("turnback completions cmd", ErrorKind::InvalidValue),
+        ("turnback preset test --dry-run", ErrorKind::MissingRequiredArgument),
+        ("turnback preset test vercel-rollback --with a=b", ErrorKind::MissingRequiredArgument),
+        ("turnback preset test vercel-rollback --dry-run --with a", ErrorKind::ValueValidation),
         // The token itself is no argument: arguments are seen by everybody on the machine.
         ("turnback status --token secret", ErrorKind::UnknownArgument),
     ];

@@ -4,8 +4,9 @@
 //! suggestion, and be kept from showing a secret.
 
 use super::report::{Finding, Show};
-use super::suggest::closest;
 use super::tree::{Path, Place};
+use rules::preset::REFUSED;
+use rules::suggest::closest;
 use serde::de::{Error, Expected, Unexpected};
 use std::fmt;
 
@@ -119,6 +120,7 @@ impl Fault {
         finding.show = match (&self.reason, self.secret) {
             (_, true) => Show::Before,
             (Reason::UnknownKey { .. }, false) => Show::UpToHere,
+            (Reason::Other(text), false) if text.starts_with(REFUSED) => Show::Before,
             (_, false) => Show::Line,
         };
         finding

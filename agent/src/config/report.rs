@@ -3,8 +3,8 @@
 //! The texts are for a person who has the file open in an editor; the same problems serialise for machines. A line that
 //! holds something secret is cut before the secret: reports end up in CI logs.
 
-use super::suggest::closest;
 use super::tree::{Node, Place, Source, Sources, show_path};
+use rules::suggest::closest;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -240,13 +240,20 @@ fn secrets(subject: &Subject<'_>, findings: &mut Findings) {
 
 fn runbook_secrets(runbook: &Runbook) -> Vec<(String, &SecretRef)> {
     let mut found = Vec::new();
-    for (number, RunbookStep { action, inspect, undo, .. }) in runbook.steps.iter().enumerate() {
+    for (number, RunbookStep { action, inspect, verify, undo, .. }) in runbook.steps.iter().enumerate() {
         let undo = match undo {
             rules::action::Undo::Action(action) => Some(action),
             rules::action::Undo::NotNeeded | rules::action::Undo::Impossible => None,
         };
         let inspect = inspect.as_ref().map(|inspect| &inspect.action);
-        for (key, action) in [("action", Some(action)), ("inspect.action", inspect), ("undo.action", undo)] {
+        let verify = verify.as_ref().map(|verify| &verify.action);
+        let all = [
+            ("action", Some(action)),
+            ("inspect.action", inspect),
+            ("verify.action", verify),
+            ("undo.action", undo),
+        ];
+        for (key, action) in all {
             let (kind, secrets) = match action {
                 None => continue,
                 Some(ActionSpec::Command(command)) => ("command.secret_env", &command.secret_env),

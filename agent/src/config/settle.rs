@@ -7,8 +7,8 @@ use super::Config;
 use super::decode::Decoder;
 use super::fault::{Fault, Reason, meant};
 use super::report::{Findings, MOST_PROBLEMS};
-use super::suggest::closest;
 use super::tree::{Entry, Node, Path, Source, Value};
+use rules::suggest::closest;
 use serde::Deserialize as _;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,6 +108,8 @@ fn follows(fault: &Fault, path: &Path, removed: &BTreeSet<Path>, mistyped: &[Mis
     match &fault.reason {
         Reason::Missing { key } => {
             child_removed(key)
+                // A preset stands for the action; what was wrong with it was told.
+                || (key == "action" && child_removed("preset"))
                 || mistyped.iter().any(|(parent, wrong, known)| parent == path && meant(wrong, key, known))
         }
         Reason::NotOne { .. } => {

@@ -140,6 +140,7 @@ fn runbook(place: &Place<'_>) -> anyhow::Result<Runbook> {
             action,
             class,
             inspect,
+            verify: None,
             undo,
             timeout,
             reversibility,
@@ -190,6 +191,7 @@ impl Place<'_> {
             url: format!("http://{}/healthz", self.address),
             headers: BTreeMap::new(),
             secret_headers: BTreeMap::new(),
+            secret_prefixes: BTreeMap::new(),
             body: None,
             success: HttpSuccess { status: vec![200], json: BTreeMap::new() },
         })

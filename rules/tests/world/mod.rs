@@ -156,6 +156,7 @@ pub fn runbook(steps: &[(&str, EffectClass, Undo)]) -> Runbook {
         action: command(&["/bin/act", name, "{{to.version}}"]),
         class: *class,
         inspect: None,
+        verify: None,
         undo: undo.clone(),
         timeout: Span::from_minutes(1),
         reversibility: Default::default(),

@@ -57,6 +57,7 @@ impl Target {
             url: format!("http://{}/rollback?to=v1", self.address),
             headers: BTreeMap::from([("Content-Type".into(), "application/json".into())]),
             secret_headers: BTreeMap::new(),
+            secret_prefixes: BTreeMap::new(),
             body: Some("{\"to\":\"v1\"}".into()),
             success: HttpSuccess { status: vec![200], json: BTreeMap::new() },
         }

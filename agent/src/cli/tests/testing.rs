@@ -122,6 +122,7 @@ pub(in crate::cli) fn plan_answer() -> Value {
         inspect: Some(InspectSpec {
             action: ActionSpec::Command(command(&["/usr/local/bin/deployed", "1.3.9"])),
         }),
+        verify: None,
         undo: Undo::NotNeeded,
         timeout: Span::from_minutes(5),
         reversibility: Reversibility::Reversible,

@@ -256,6 +256,39 @@ pub(super) const CASES: &[Case] = &[
         "runbooks: { back: { steps: [{ name: a, class: one_shot, action: { command: { argv: [/bin/a, '{{versoin}}'] } } }] } }\n",
         &[(1, "runbooks.back.steps.0.action.command.argv", "{{versoin}} is no placeholder")],
     ),
+    (
+        "an unknown preset",
+        "runbooks:\n  back:\n    steps:\n    - name: a\n      preset:\n        name: vercel-rolback\n",
+        &[(
+            6,
+            "runbooks.back.steps.0.preset",
+            "there is no preset `vercel-rolback`; did you mean `vercel-rollback`?",
+        )],
+    ),
+    (
+        "inputs of a preset that are missing, unknown and wrong",
+        "runbooks:\n  back:\n    steps:\n    - name: a\n      preset: { name: helm-rollback, with: { release: a, revision: one, revison_now: 2 } }\n",
+        &[(
+            5,
+            "runbooks.back.steps.0.preset",
+            "the preset helm-rollback cannot be used: input `revison_now`: is not known; there are",
+        )],
+    ),
+    (
+        "an input of a preset of the wrong type",
+        "runbooks:\n  back:\n    steps:\n    - name: a\n      preset: { name: helm-rollback, with: { release: a, revision: one, revision_now: 2 } }\n",
+        &[(5, "runbooks.back.steps.0.preset", "input `revision`: found \"one\"; expected a whole number")],
+    ),
+    (
+        "a preset whose danger is taken lightly",
+        "runbooks:\n  back:\n    steps:\n    - name: a\n      preset: { name: dbmate-rollback }\n      reversibility: reversible\n",
+        &[(4, "runbooks.back.steps.0", "a step can only be stricter")],
+    ),
+    (
+        "an action and a preset",
+        "runbooks:\n  back:\n    steps:\n    - name: a\n      class: one_shot\n      action: { command: { argv: [/bin/a] } }\n      preset: { name: dbmate-rollback }\n",
+        &[(4, "runbooks.back.steps.0", "keep one of them")],
+    ),
     // --- settings that contradict each other
     (
         "an alpha that is too large",

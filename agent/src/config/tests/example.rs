@@ -36,7 +36,7 @@ fn the_example_is_good() {
     assert_eq!(config.freezes[0].freeze().by, "configuration");
     let rules = config.rule_set(&service("checkout"), &environment("staging"));
     assert_eq!(rules.matrix.rows.len(), 3);
-    assert_eq!(rules.runbook.unwrap().steps.len(), 2);
+    assert_eq!(rules.runbook.unwrap().steps.len(), 3);
     assert_eq!(rules.autonomy.level, AutonomyLevel::Approve);
     assert_eq!(rules.signals.len(), 4);
     let search = config.rule_set(&service("shop/search"), &environment("production"));

@@ -97,11 +97,21 @@ signals:
     e: { url: http://localhost, bearer: { env: [hunter2hunter2] } }
     f: { url: http://localhost, bearer: { env: { x: hunter2hunter2 } } }
 notify: { slack: { x: { url: 'https://hooks.example/hunter2hunter2' } } }
+runbooks:
+  a:
+    steps:
+    - { name: a, preset: { name: slack-message, with: { channel: c, text: t, token: hunter2hunter2 } } }
+    - name: b
+      preset: { name: slack-message, with: { channel: c, text: t, tokn: hunter2hunter2 } }
+    - name: c
+      preset:
+        with: { channel: c, text: t, token: { value: hunter2hunter2 } }
+        name: slack-message
 ";
     let report = check_text("a.yaml", text);
     let all = format!("{report}\n{}", serde_json::to_string(&report).unwrap());
     assert!(!all.contains("hunter2"), "{report}");
-    assert!(report.problems.len() >= 8, "{report}");
+    assert!(report.problems.len() >= 11, "{report}");
     assert!(all.contains("a secret must not stand in the configuration"));
 }
 

@@ -1,7 +1,7 @@
 //! "Did you mean": the known name that is nearest to a mistyped one.
 
 /// The nearest of `names`, if it is near enough that a person would take one for the other.
-pub(super) fn closest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // A third of the letters may be wrong; more and the suggestion is a guess. Long words are not compared at all: the
     // comparison takes time by the product of their lengths.
     let length = wrong.chars().count();
