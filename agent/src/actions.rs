@@ -10,9 +10,11 @@
 
 pub(crate) mod address;
 mod command;
+mod git;
 mod http;
 mod output;
 mod process;
+mod program;
 
 use crate::secrets::{BadSecret, Secrets};
 use async_trait::async_trait;
@@ -96,6 +98,7 @@ pub fn build(spec: &ActionSpec, secrets: &Secrets) -> Result<Box<dyn Action>, Ba
     Ok(match spec {
         ActionSpec::Command(spec) => Box::new(command::Command::new(spec, secrets)?),
         ActionSpec::Http(spec) => Box::new(http::Http::new(spec, secrets)?),
+        ActionSpec::Git(spec) => Box::new(git::Git::new(spec, secrets)?),
     })
 }
 

@@ -1,5 +1,7 @@
 //! Actions as data: one effect on one target, and what is known about repeating it.
 
+pub mod git;
+
 use crate::units::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -106,6 +108,8 @@ pub enum ActionSpec {
     Command(CommandSpec),
     /// Send a request.
     Http(HttpSpec),
+    /// Revert commits and push.
+    Git(git::GitSpec),
 }
 
 impl ActionSpec {
@@ -114,6 +118,7 @@ impl ActionSpec {
         match self {
             ActionSpec::Command(_) => "command",
             ActionSpec::Http(_) => "http",
+            ActionSpec::Git(_) => "git",
         }
     }
 
@@ -122,6 +127,7 @@ impl ActionSpec {
     pub fn looks_itself(&self) -> bool {
         match self {
             ActionSpec::Command(_) | ActionSpec::Http(_) => false,
+            ActionSpec::Git(_) => true,
         }
     }
 
@@ -144,6 +150,7 @@ impl ActionSpec {
                 quoted.join(" ")
             }
             ActionSpec::Http(http) => format!("{} {}", http.method, http.url),
+            ActionSpec::Git(git) => git.words(),
         }
     }
 }

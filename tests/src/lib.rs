@@ -13,6 +13,8 @@
 //! | an Envoy that splits users among them | [`envoy::Envoy`] |
 //! | its users | [`load::Load`] aimed at a [`load::Target`] |
 //! | a witness of what an agent did | the program `effect`, read back with [`journal::read`] |
+//! | a Git repository that others push to | [`git::GitServer`] |
+//! | one step, run as the executor does | [`steps::Rig`] |
 //! | any other program | [`process::Process`] |
 //!
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
@@ -21,6 +23,7 @@ pub mod arms;
 pub mod binaries;
 pub mod daemon;
 pub mod envoy;
+pub mod git;
 pub mod http;
 pub mod journal;
 pub mod load;
@@ -28,6 +31,7 @@ pub mod ports;
 pub mod process;
 pub mod prometheus;
 pub mod remote_write;
+pub mod steps;
 pub mod tools;
 pub mod victim;
 pub mod wait;

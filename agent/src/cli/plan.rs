@@ -10,6 +10,7 @@ use super::explain::name;
 use super::model::Watch;
 use super::text::{moment, safe};
 use super::{Context, Exit};
+use rules::action::git::GitSpec;
 use rules::action::{ActionSpec, CommandSpec, HttpSpec, SecretRef, Undo};
 use rules::ids::PlanDigest;
 use rules::plan::{RollbackPlan, Step};
@@ -144,6 +145,7 @@ fn write_action(text: &mut String, indent: &str, lead: &str, action: &ActionSpec
     match action {
         ActionSpec::Command(command) => write_command(text, &further, command),
         ActionSpec::Http(http) => write_http(text, &further, http),
+        ActionSpec::Git(git) => write_git(text, &further, git),
     }
 }
 
@@ -170,6 +172,11 @@ fn write_http(text: &mut String, indent: &str, http: &HttpSpec) {
     }
 }
 
+fn write_git(text: &mut String, indent: &str, git: &GitSpec) {
+    line(text, indent, "as", &format!("{} <{}>", git.author.name, git.author.email));
+    write_secret_list(text, indent, git.secrets());
+}
+
 fn write_pairs(text: &mut String, indent: &str, lead: &str, pairs: &BTreeMap<String, String>) {
     for (name, value) in pairs {
         line(text, indent, lead, &format!("{name}={value:?}"));
@@ -177,6 +184,14 @@ fn write_pairs(text: &mut String, indent: &str, lead: &str, pairs: &BTreeMap<Str
 }
 
 fn write_secrets(text: &mut String, indent: &str, secrets: &BTreeMap<String, SecretRef>) {
+    write_secret_list(text, indent, secrets.iter().map(|(name, place)| (name.clone(), place)));
+}
+
+fn write_secret_list<'a>(
+    text: &mut String,
+    indent: &str,
+    secrets: impl IntoIterator<Item = (String, &'a SecretRef)>,
+) {
     for (name, place) in secrets {
         let place = match place {
             SecretRef::Env(variable) => format!("the daemon's variable {variable}"),

@@ -98,6 +98,7 @@ fn is_enumeration(name: &str) -> bool {
         "Role",
         "GaugeScale",
         "Undo",
+        "GitPush",
     ]
     .contains(&name)
 }
