@@ -15,6 +15,7 @@ mod http;
 mod output;
 mod process;
 mod program;
+pub mod sql;
 
 use crate::secrets::{BadSecret, Secrets};
 use async_trait::async_trait;
@@ -99,6 +100,7 @@ pub fn build(spec: &ActionSpec, secrets: &Secrets) -> Result<Box<dyn Action>, Ba
         ActionSpec::Command(spec) => Box::new(command::Command::new(spec, secrets)?),
         ActionSpec::Http(spec) => Box::new(http::Http::new(spec, secrets)?),
         ActionSpec::Git(spec) => Box::new(git::Git::new(spec, secrets)?),
+        ActionSpec::Sql(spec) => Box::new(sql::Sql::new(spec, secrets)?),
     })
 }
 

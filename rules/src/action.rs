@@ -1,6 +1,8 @@
 //! Actions as data: one effect on one target, and what is known about repeating it.
 
 pub mod git;
+pub mod sql;
+pub mod sql_text;
 
 use crate::units::Span;
 use serde::{Deserialize, Serialize};
@@ -110,6 +112,8 @@ pub enum ActionSpec {
     Http(HttpSpec),
     /// Revert commits and push.
     Git(git::GitSpec),
+    /// Act on a PostgreSQL server.
+    Sql(sql::SqlSpec),
 }
 
 impl ActionSpec {
@@ -119,6 +123,7 @@ impl ActionSpec {
             ActionSpec::Command(_) => "command",
             ActionSpec::Http(_) => "http",
             ActionSpec::Git(_) => "git",
+            ActionSpec::Sql(_) => "sql",
         }
     }
 
@@ -127,7 +132,7 @@ impl ActionSpec {
     pub fn looks_itself(&self) -> bool {
         match self {
             ActionSpec::Command(_) | ActionSpec::Http(_) => false,
-            ActionSpec::Git(_) => true,
+            ActionSpec::Git(_) | ActionSpec::Sql(_) => true,
         }
     }
 
@@ -151,6 +156,7 @@ impl ActionSpec {
             }
             ActionSpec::Http(http) => format!("{} {}", http.method, http.url),
             ActionSpec::Git(git) => git.words(),
+            ActionSpec::Sql(sql) => sql.words(),
         }
     }
 }

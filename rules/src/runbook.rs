@@ -178,6 +178,7 @@ pub fn fill_action(action: &ActionSpec, values: &Values) -> Result<ActionSpec, B
             ..http.clone()
         }),
         ActionSpec::Git(git) => ActionSpec::Git(git.filled(values)?),
+        ActionSpec::Sql(sql) => ActionSpec::Sql(sql.filled(values)?),
     })
 }
 
@@ -212,8 +213,10 @@ pub fn problems(runbook: &Runbook) -> Vec<(String, String)> {
         if let Some(inspect) = &step.inspect {
             action_problems(&inspect.action, &format!("{at}.inspect.action"), &mut found);
         }
+        step_problems(&step.action, &format!("{at}.action"), step, &mut found);
         if let Undo::Action(action) = &step.undo {
             action_problems(action, &format!("{at}.undo.action"), &mut found);
+            step_problems(action, &format!("{at}.undo.action"), step, &mut found);
         }
     }
     found
@@ -224,6 +227,14 @@ fn action_problems(action: &ActionSpec, at: &str, found: &mut Vec<(String, Strin
         ActionSpec::Command(command) => command_problems(command, &format!("{at}.command"), found),
         ActionSpec::Http(http) => http_problems(http, &format!("{at}.http"), found),
         ActionSpec::Git(git) => found.extend(git.problems(&format!("{at}.git"))),
+        ActionSpec::Sql(sql) => found.extend(sql.problems(&format!("{at}.sql"))),
+    }
+}
+
+/// What does not go together with what the step says about itself.
+fn step_problems(action: &ActionSpec, at: &str, step: &RunbookStep, found: &mut Vec<(String, String)>) {
+    if let ActionSpec::Sql(sql) = action {
+        found.extend(sql.step_problems(&format!("{at}.sql"), step.class, step.reversibility));
     }
 }
 

@@ -9,4 +9,5 @@ mod hostile;
 mod native;
 mod road;
 mod servers;
+mod sql;
 mod tidy;

@@ -14,6 +14,7 @@
 //! | its users | [`load::Load`] aimed at a [`load::Target`] |
 //! | a witness of what an agent did | the program `effect`, read back with [`journal::read`] |
 //! | a Git repository that others push to | [`git::GitServer`] |
+//! | a PostgreSQL server, and a network that fails at its `COMMIT` | [`postgres::PostgresServer`], [`cutter::Cutter`] |
 //! | one step, run as the executor does | [`steps::Rig`] |
 //! | any other program | [`process::Process`] |
 //!
@@ -21,6 +22,7 @@
 
 pub mod arms;
 pub mod binaries;
+pub mod cutter;
 pub mod daemon;
 pub mod envoy;
 pub mod git;
@@ -28,6 +30,7 @@ pub mod http;
 pub mod journal;
 pub mod load;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod remote_write;

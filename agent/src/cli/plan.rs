@@ -11,6 +11,7 @@ use super::model::Watch;
 use super::text::{moment, safe};
 use super::{Context, Exit};
 use rules::action::git::GitSpec;
+use rules::action::sql::{DownMigration, SqlOperation, SqlSpec};
 use rules::action::{ActionSpec, CommandSpec, HttpSpec, SecretRef, Undo};
 use rules::ids::PlanDigest;
 use rules::plan::{RollbackPlan, Step};
@@ -146,6 +147,7 @@ fn write_action(text: &mut String, indent: &str, lead: &str, action: &ActionSpec
         ActionSpec::Command(command) => write_command(text, &further, command),
         ActionSpec::Http(http) => write_http(text, &further, http),
         ActionSpec::Git(git) => write_git(text, &further, git),
+        ActionSpec::Sql(sql) => write_sql(text, &further, sql),
     }
 }
 
@@ -175,6 +177,13 @@ fn write_http(text: &mut String, indent: &str, http: &HttpSpec) {
 fn write_git(text: &mut String, indent: &str, git: &GitSpec) {
     line(text, indent, "as", &format!("{} <{}>", git.author.name, git.author.email));
     write_secret_list(text, indent, git.secrets());
+}
+
+fn write_sql(text: &mut String, indent: &str, sql: &SqlSpec) {
+    if let SqlOperation::Down(DownMigration { sql: Some(statements), .. }) = &sql.operation {
+        line(text, indent, "down", statements);
+    }
+    write_secret_list(text, indent, sql.secrets());
 }
 
 fn write_pairs(text: &mut String, indent: &str, lead: &str, pairs: &BTreeMap<String, String>) {

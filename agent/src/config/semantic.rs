@@ -255,6 +255,7 @@ fn runbook_secrets<'a>(runbook: &'a Runbook) -> Vec<(String, &'a SecretRef)> {
                 Some(ActionSpec::Command(command)) => ("command.secret_env", named(&command.secret_env)),
                 Some(ActionSpec::Http(http)) => ("http.secret_headers", named(&http.secret_headers)),
                 Some(ActionSpec::Git(git)) => ("git", git.secrets()),
+                Some(ActionSpec::Sql(sql)) => ("sql", sql.secrets()),
             };
             let place = |(name, secret)| (format!("steps.{number}.{key}.{kind}.{name}"), secret);
             found.extend(secrets.into_iter().map(place));

@@ -99,6 +99,8 @@ fn is_enumeration(name: &str) -> bool {
         "GaugeScale",
         "Undo",
         "GitPush",
+        "MigrationTool",
+        "Turn",
     ]
     .contains(&name)
 }
