@@ -15,6 +15,7 @@ mod http;
 mod output;
 mod process;
 mod program;
+mod redis;
 pub mod sql;
 
 use crate::secrets::{BadSecret, Secrets};
@@ -101,6 +102,7 @@ pub fn build(spec: &ActionSpec, secrets: &Secrets) -> Result<Box<dyn Action>, Ba
         ActionSpec::Http(spec) => Box::new(http::Http::new(spec, secrets)?),
         ActionSpec::Git(spec) => Box::new(git::Git::new(spec, secrets)?),
         ActionSpec::Sql(spec) => Box::new(sql::Sql::new(spec, secrets)?),
+        ActionSpec::Redis(spec) => Box::new(redis::Redis::new(spec, secrets)?),
     })
 }
 

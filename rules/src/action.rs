@@ -1,6 +1,7 @@
 //! Actions as data: one effect on one target, and what is known about repeating it.
 
 pub mod git;
+pub mod redis;
 pub mod sql;
 pub mod sql_text;
 
@@ -114,6 +115,8 @@ pub enum ActionSpec {
     Git(git::GitSpec),
     /// Act on a PostgreSQL server.
     Sql(sql::SqlSpec),
+    /// Act on a Redis server.
+    Redis(redis::RedisSpec),
 }
 
 impl ActionSpec {
@@ -124,6 +127,7 @@ impl ActionSpec {
             ActionSpec::Http(_) => "http",
             ActionSpec::Git(_) => "git",
             ActionSpec::Sql(_) => "sql",
+            ActionSpec::Redis(_) => "redis",
         }
     }
 
@@ -132,7 +136,7 @@ impl ActionSpec {
     pub fn looks_itself(&self) -> bool {
         match self {
             ActionSpec::Command(_) | ActionSpec::Http(_) => false,
-            ActionSpec::Git(_) | ActionSpec::Sql(_) => true,
+            ActionSpec::Git(_) | ActionSpec::Sql(_) | ActionSpec::Redis(_) => true,
         }
     }
 
@@ -157,6 +161,7 @@ impl ActionSpec {
             ActionSpec::Http(http) => format!("{} {}", http.method, http.url),
             ActionSpec::Git(git) => git.words(),
             ActionSpec::Sql(sql) => sql.words(),
+            ActionSpec::Redis(redis) => redis.words(),
         }
     }
 }

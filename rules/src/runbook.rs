@@ -179,6 +179,7 @@ pub fn fill_action(action: &ActionSpec, values: &Values) -> Result<ActionSpec, B
         }),
         ActionSpec::Git(git) => ActionSpec::Git(git.filled(values)?),
         ActionSpec::Sql(sql) => ActionSpec::Sql(sql.filled(values)?),
+        ActionSpec::Redis(redis) => ActionSpec::Redis(redis.filled(values)?),
     })
 }
 
@@ -228,6 +229,7 @@ fn action_problems(action: &ActionSpec, at: &str, found: &mut Vec<(String, Strin
         ActionSpec::Http(http) => http_problems(http, &format!("{at}.http"), found),
         ActionSpec::Git(git) => found.extend(git.problems(&format!("{at}.git"))),
         ActionSpec::Sql(sql) => found.extend(sql.problems(&format!("{at}.sql"))),
+        ActionSpec::Redis(redis) => found.extend(redis.problems(&format!("{at}.redis"))),
     }
 }
 

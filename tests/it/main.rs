@@ -7,6 +7,7 @@ mod crash;
 mod git;
 mod hostile;
 mod native;
+mod redis;
 mod road;
 mod servers;
 mod sql;

@@ -15,6 +15,7 @@
 //! | a witness of what an agent did | the program `effect`, read back with [`journal::read`] |
 //! | a Git repository that others push to | [`git::GitServer`] |
 //! | a PostgreSQL server, and a network that fails at its `COMMIT` | [`postgres::PostgresServer`], [`cutter::Cutter`] |
+//! | a Redis server | [`redis::RedisServer`] |
 //! | one step, run as the executor does | [`steps::Rig`] |
 //! | any other program | [`process::Process`] |
 //!
@@ -33,6 +34,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod prometheus;
+pub mod redis;
 pub mod remote_write;
 pub mod steps;
 pub mod tools;

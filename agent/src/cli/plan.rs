@@ -148,6 +148,7 @@ fn write_action(text: &mut String, indent: &str, lead: &str, action: &ActionSpec
         ActionSpec::Http(http) => write_http(text, &further, http),
         ActionSpec::Git(git) => write_git(text, &further, git),
         ActionSpec::Sql(sql) => write_sql(text, &further, sql),
+        ActionSpec::Redis(redis) => write_secret_list(text, &further, redis.secrets()),
     }
 }
 

@@ -256,6 +256,7 @@ fn runbook_secrets<'a>(runbook: &'a Runbook) -> Vec<(String, &'a SecretRef)> {
                 Some(ActionSpec::Http(http)) => ("http.secret_headers", named(&http.secret_headers)),
                 Some(ActionSpec::Git(git)) => ("git", git.secrets()),
                 Some(ActionSpec::Sql(sql)) => ("sql", sql.secrets()),
+                Some(ActionSpec::Redis(redis)) => ("redis", redis.secrets()),
             };
             let place = |(name, secret)| (format!("steps.{number}.{key}.{kind}.{name}"), secret);
             found.extend(secrets.into_iter().map(place));

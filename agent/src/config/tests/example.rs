@@ -101,6 +101,7 @@ fn is_enumeration(name: &str) -> bool {
         "GitPush",
         "MigrationTool",
         "Turn",
+        "Queue",
     ]
     .contains(&name)
 }
