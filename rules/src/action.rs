@@ -112,9 +112,9 @@ pub enum ActionSpec {
     /// Send a request.
     Http(HttpSpec),
     /// Revert commits and push.
-    Git(git::GitSpec),
+    Git(Box<git::GitSpec>),
     /// Act on a PostgreSQL server.
-    Sql(sql::SqlSpec),
+    Sql(Box<sql::SqlSpec>),
     /// Act on a Redis server.
     Redis(redis::RedisSpec),
 }

@@ -177,8 +177,8 @@ pub fn fill_action(action: &ActionSpec, values: &Values) -> Result<ActionSpec, B
             body: http.body.as_ref().map(|body| fill(body, values, json_escape)).transpose()?,
             ..http.clone()
         }),
-        ActionSpec::Git(git) => ActionSpec::Git(git.filled(values)?),
-        ActionSpec::Sql(sql) => ActionSpec::Sql(sql.filled(values)?),
+        ActionSpec::Git(git) => ActionSpec::Git(Box::new(git.filled(values)?)),
+        ActionSpec::Sql(sql) => ActionSpec::Sql(Box::new(sql.filled(values)?)),
         ActionSpec::Redis(redis) => ActionSpec::Redis(redis.filled(values)?),
     })
 }

@@ -127,13 +127,18 @@ async fn meet(fate: Fate, commit: &[u8], client: TcpStream, mut server: TcpStrea
     if wait > Duration::ZERO {
         drop(client);
         tokio::time::sleep(wait).await;
-        server.write_all(commit).await?;
-        server.read(&mut [0; 1024]).await?;
-        return Ok(());
+        return answered(&mut server, commit).await;
     }
-    server.write_all(commit).await?;
     // The server says that it is done; nobody hears it.
-    server.read(&mut [0; 1024]).await?;
+    answered(&mut server, commit).await?;
     drop(client);
     Ok(())
+}
+
+async fn answered(server: &mut TcpStream, commit: &[u8]) -> std::io::Result<()> {
+    server.write_all(commit).await?;
+    match server.read(&mut [0; 1024]).await? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
 }

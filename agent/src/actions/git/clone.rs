@@ -388,3 +388,79 @@ fn ssh_command(home: &Path, known_hosts: &str, key: &Secret) -> io::Result<Strin
     io::Write::write_all(&mut private(&config)?, text.as_bytes())?;
     Ok(format!("ssh -F '{}'", config.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rules::action::SecretRef;
+
+    fn spec(repository: &str, login: GitLogin) -> GitSpec {
+        let mut spec: GitSpec =
+            serde_saphyr::from_str(&format!("{{ repository: '{repository}', branch: main, bad: v1 }}"))
+                .unwrap();
+        spec.login = Some(login);
+        spec
+    }
+
+    #[test]
+    fn a_password_is_a_header_that_stands_in_no_argument_and_no_file() {
+        let password = SecretRef::Env("T".into());
+        let spec = spec("https://git.example/x.git", GitLogin::Https { user: "ada".into(), password });
+        let scratch = Scratch::new("test").unwrap();
+        let secret = Secret::from("hunter2".to_owned());
+        let program = prepared(&scratch, &spec, Some(&secret), &Redactor::default()).unwrap();
+        let (name, header) = program.secrets.iter().next().unwrap();
+        assert_eq!(header.expose(), "Authorization: Basic YWRhOmh1bnRlcjI=");
+        let key = name.replace("VALUE", "KEY");
+        assert_eq!(program.environment[&key], "http.extraHeader");
+        let count: usize = program.environment["GIT_CONFIG_COUNT"].parse().unwrap();
+        assert_eq!(
+            program.environment.keys().filter(|name| name.starts_with("GIT_CONFIG_KEY_")).count(),
+            count
+        );
+        assert_eq!(program.environment["GIT_ALLOW_PROTOCOL"], "https");
+        assert!(
+            program.environment.values().all(|value| !value.contains("hunter2") && !value.contains("YWRh"))
+        );
+    }
+
+    #[test]
+    fn a_key_is_a_private_file_that_goes_with_the_clone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let login = GitLogin::Ssh { key: SecretRef::Env("K".into()), known_hosts: "/etc/known".into() };
+        let spec = spec("git@git.example:x.git", login);
+        let scratch = Scratch::new("test").unwrap();
+        let secret = Secret::from("-----KEY-----".to_owned());
+        let program = prepared(&scratch, &spec, Some(&secret), &Redactor::default()).unwrap();
+        let home = scratch.path().join("home");
+        assert_eq!(std::fs::read_to_string(home.join("key")).unwrap(), "-----KEY-----\n");
+        for name in ["key", "ssh_config"] {
+            let mode = std::fs::metadata(home.join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        let config = std::fs::read_to_string(home.join("ssh_config")).unwrap();
+        assert!(
+            config.contains("StrictHostKeyChecking yes")
+                && config.contains("UserKnownHostsFile \"/etc/known\"")
+        );
+        assert_eq!(
+            program.environment["GIT_SSH_COMMAND"],
+            format!("ssh -F '{}'", home.join("ssh_config").display())
+        );
+        assert_eq!(program.environment["GIT_ALLOW_PROTOCOL"], "ssh");
+        let path = scratch.path().to_owned();
+        drop(scratch);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_clone_that_grows_too_large_is_noticed() {
+        let scratch = Scratch::new("test").unwrap();
+        std::fs::create_dir_all(scratch.path().join("a/pack")).unwrap();
+        std::fs::write(scratch.path().join("a/pack/x"), [0; 100]).unwrap();
+        grown(&scratch.path().join("a"), 99).await;
+        let more =
+            tokio::time::timeout(Duration::from_millis(400), grown(&scratch.path().join("a"), 1 << 20)).await;
+        assert!(more.is_err());
+    }
+}
