@@ -10,9 +10,13 @@
 
 pub(crate) mod address;
 mod command;
+mod git;
 mod http;
 mod output;
 mod process;
+mod program;
+mod redis;
+pub mod sql;
 mod verify;
 
 use crate::secrets::{BadSecret, Secrets};
@@ -97,6 +101,9 @@ pub fn build(spec: &ActionSpec, secrets: &Secrets) -> Result<Box<dyn Action>, Ba
     Ok(match spec {
         ActionSpec::Command(spec) => Box::new(command::Command::new(spec, secrets)?),
         ActionSpec::Http(spec) => Box::new(http::Http::new(spec, secrets)?),
+        ActionSpec::Git(spec) => Box::new(git::Git::new(spec, secrets)?),
+        ActionSpec::Sql(spec) => Box::new(sql::Sql::new(spec, secrets)?),
+        ActionSpec::Redis(spec) => Box::new(redis::Redis::new(spec, secrets)?),
     })
 }
 

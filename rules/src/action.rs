@@ -1,5 +1,10 @@
 //! Actions as data: one effect on one target, and what is known about repeating it.
 
+pub mod git;
+pub mod redis;
+pub mod sql;
+pub mod sql_text;
+
 use crate::units::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -109,6 +114,12 @@ pub enum ActionSpec {
     Command(CommandSpec),
     /// Send a request.
     Http(HttpSpec),
+    /// Revert commits and push.
+    Git(Box<git::GitSpec>),
+    /// Act on a PostgreSQL server.
+    Sql(Box<sql::SqlSpec>),
+    /// Act on a Redis server.
+    Redis(redis::RedisSpec),
 }
 
 impl ActionSpec {
@@ -117,6 +128,9 @@ impl ActionSpec {
         match self {
             ActionSpec::Command(_) => "command",
             ActionSpec::Http(_) => "http",
+            ActionSpec::Git(_) => "git",
+            ActionSpec::Sql(_) => "sql",
+            ActionSpec::Redis(_) => "redis",
         }
     }
 
@@ -125,6 +139,7 @@ impl ActionSpec {
     pub fn looks_itself(&self) -> bool {
         match self {
             ActionSpec::Command(_) | ActionSpec::Http(_) => false,
+            ActionSpec::Git(_) | ActionSpec::Sql(_) | ActionSpec::Redis(_) => true,
         }
     }
 
@@ -147,6 +162,9 @@ impl ActionSpec {
                 quoted.join(" ")
             }
             ActionSpec::Http(http) => format!("{} {}", http.method, http.url),
+            ActionSpec::Git(git) => git.words(),
+            ActionSpec::Sql(sql) => sql.words(),
+            ActionSpec::Redis(redis) => redis.words(),
         }
     }
 }

@@ -259,6 +259,9 @@ pub fn fill_action(action: &ActionSpec, values: &Values) -> Result<ActionSpec, B
             success: fill_success(&http.success, values)?,
             ..http.clone()
         }),
+        ActionSpec::Git(git) => ActionSpec::Git(Box::new(git.filled(values)?)),
+        ActionSpec::Sql(sql) => ActionSpec::Sql(Box::new(sql.filled(values)?)),
+        ActionSpec::Redis(redis) => ActionSpec::Redis(redis.filled(values)?),
     })
 }
 
@@ -296,8 +299,10 @@ pub fn problems(runbook: &Runbook) -> Vec<(String, String)> {
         if let Some(verify) = &step.verify {
             action_problems(&verify.action, &format!("{at}.verify.action"), &mut found);
         }
+        step_problems(&step.action, &format!("{at}.action"), step, &mut found);
         if let Undo::Action(action) = &step.undo {
             action_problems(action, &format!("{at}.undo.action"), &mut found);
+            step_problems(action, &format!("{at}.undo.action"), step, &mut found);
         }
     }
     found
@@ -307,6 +312,16 @@ pub(crate) fn action_problems(action: &ActionSpec, at: &str, found: &mut Vec<(St
     match action {
         ActionSpec::Command(command) => command_problems(command, &format!("{at}.command"), found),
         ActionSpec::Http(http) => http_problems(http, &format!("{at}.http"), found),
+        ActionSpec::Git(git) => found.extend(git.problems(&format!("{at}.git"))),
+        ActionSpec::Sql(sql) => found.extend(sql.problems(&format!("{at}.sql"))),
+        ActionSpec::Redis(redis) => found.extend(redis.problems(&format!("{at}.redis"))),
+    }
+}
+
+/// What does not go together with what the step says about itself.
+fn step_problems(action: &ActionSpec, at: &str, step: &RunbookStep, found: &mut Vec<(String, String)>) {
+    if let ActionSpec::Sql(sql) = action {
+        found.extend(sql.step_problems(&format!("{at}.sql"), step.class, step.reversibility));
     }
 }
 

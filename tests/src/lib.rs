@@ -13,21 +13,30 @@
 //! | an Envoy that splits users among them | [`envoy::Envoy`] |
 //! | its users | [`load::Load`] aimed at a [`load::Target`] |
 //! | a witness of what an agent did | the program `effect`, read back with [`journal::read`] |
+//! | a Git repository that others push to | [`git::GitServer`] |
+//! | a PostgreSQL server, and a network that fails at its `COMMIT` | [`postgres::PostgresServer`], [`cutter::Cutter`] |
+//! | a Redis server | [`redis::RedisServer`] |
+//! | one step, run as the executor does | [`steps::Rig`] |
 //! | any other program | [`process::Process`] |
 //!
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
 
 pub mod arms;
 pub mod binaries;
+pub mod cutter;
 pub mod daemon;
 pub mod envoy;
+pub mod git;
 pub mod http;
 pub mod journal;
 pub mod load;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod prometheus;
+pub mod redis;
 pub mod remote_write;
+pub mod steps;
 pub mod tools;
 pub mod victim;
 pub mod wait;

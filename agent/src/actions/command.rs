@@ -27,7 +27,7 @@ use tokio::net::unix::pipe;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep_until, timeout};
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Between the request to end and the end: enough to release a lock, short enough for a kill switch.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long the output is read after the program ended. Its group is dead by then; only a process that left the group
@@ -48,7 +48,7 @@ pub(super) struct Command {
 }
 
 /// How a run ended.
-enum Ending {
+pub(super) enum Ending {
     /// It never ran.
     NotStarted { kind: FailureKind, reason: String },
     /// By itself, or by somebody else's signal.
@@ -209,7 +209,12 @@ impl Output {
 }
 
 /// Waits for the end of the program, and brings it about when time is up or the kill switch is pulled.
-async fn until_ended(child: &mut Child, group: &Group, context: &Context, deadline: Instant) -> Ending {
+pub(super) async fn until_ended(
+    child: &mut Child,
+    group: &Group,
+    context: &Context,
+    deadline: Instant,
+) -> Ending {
     let cannot_wait = |error: io::Error| Ending::Stopped { reason: format!("cannot wait for it: {error}") };
     let why = tokio::select! {
         status = child.wait() => return status.map_or_else(cannot_wait, Ending::Exited),
@@ -234,7 +239,7 @@ async fn until_ended(child: &mut Child, group: &Group, context: &Context, deadli
 
 /// What cannot be started for want of something that comes back (processes, files, memory, a program that is being
 /// replaced right now) may be tried again.
-fn kind_of(error: &io::Error) -> FailureKind {
+pub(super) fn kind_of(error: &io::Error) -> FailureKind {
     const PASSING: [Errno; 5] = [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::ETXTBSY];
     match error.raw_os_error() {
         Some(code) if PASSING.contains(&Errno::from_raw(code)) => FailureKind::Retryable,
@@ -242,7 +247,7 @@ fn kind_of(error: &io::Error) -> FailureKind {
     }
 }
 
-fn signal_words(status: ExitStatus) -> String {
+pub(super) fn signal_words(status: ExitStatus) -> String {
     match status.signal().map(Signal::try_from) {
         Some(Ok(signal)) => format!("it was killed by {signal}"),
         _ => format!("it ended with {status}"),

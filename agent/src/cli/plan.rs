@@ -10,6 +10,8 @@ use super::explain::name;
 use super::model::Watch;
 use super::text::{moment, safe};
 use super::{Context, Exit};
+use rules::action::git::GitSpec;
+use rules::action::sql::{DownMigration, SqlOperation, SqlSpec};
 use rules::action::{ActionSpec, CommandSpec, HttpSpec, SecretRef, Undo};
 use rules::ids::PlanDigest;
 use rules::plan::{RollbackPlan, Step};
@@ -147,6 +149,9 @@ pub(super) fn write_action(text: &mut String, indent: &str, lead: &str, action: 
     match action {
         ActionSpec::Command(command) => write_command(text, &further, command),
         ActionSpec::Http(http) => write_http(text, &further, http),
+        ActionSpec::Git(git) => write_git(text, &further, git),
+        ActionSpec::Sql(sql) => write_sql(text, &further, sql),
+        ActionSpec::Redis(redis) => write_secret_list(text, &further, redis.secrets()),
     }
 }
 
@@ -173,6 +178,18 @@ fn write_http(text: &mut String, indent: &str, http: &HttpSpec) {
     }
 }
 
+fn write_git(text: &mut String, indent: &str, git: &GitSpec) {
+    line(text, indent, "as", &format!("{} <{}>", git.author.name, git.author.email));
+    write_secret_list(text, indent, git.secrets());
+}
+
+fn write_sql(text: &mut String, indent: &str, sql: &SqlSpec) {
+    if let SqlOperation::Down(DownMigration { sql: Some(statements), .. }) = &sql.operation {
+        line(text, indent, "down", statements);
+    }
+    write_secret_list(text, indent, sql.secrets());
+}
+
 fn write_pairs(text: &mut String, indent: &str, lead: &str, pairs: &BTreeMap<String, String>) {
     for (name, value) in pairs {
         line(text, indent, lead, &format!("{name}={value:?}"));
@@ -186,12 +203,21 @@ fn write_secrets(
     prefixes: &BTreeMap<String, String>,
 ) {
     for (name, place) in secrets {
-        let place = match place {
-            SecretRef::Env(variable) => format!("the daemon's variable {variable}"),
-            SecretRef::File(path) => format!("the file {path}"),
-        };
         let prefix = prefixes.get(name).map_or(String::new(), |prefix| format!("{prefix:?} and what is in "));
-        line(text, indent, "secret", &format!("{name} from {prefix}{place}"));
+        line(text, indent, "secret", &format!("{name} from {prefix}{}", place_words(place)));
+    }
+}
+
+fn write_secret_list(text: &mut String, indent: &str, secrets: Vec<(String, &SecretRef)>) {
+    for (name, place) in secrets {
+        line(text, indent, "secret", &format!("{name} from {}", place_words(place)));
+    }
+}
+
+fn place_words(place: &SecretRef) -> String {
+    match place {
+        SecretRef::Env(variable) => format!("the daemon's variable {variable}"),
+        SecretRef::File(path) => format!("the file {path}"),
     }
 }
 

@@ -238,7 +238,7 @@ fn secrets(subject: &Subject<'_>, findings: &mut Findings) {
     }
 }
 
-fn runbook_secrets(runbook: &Runbook) -> Vec<(String, &SecretRef)> {
+fn runbook_secrets<'a>(runbook: &'a Runbook) -> Vec<(String, &'a SecretRef)> {
     let mut found = Vec::new();
     for (number, RunbookStep { action, inspect, verify, undo, .. }) in runbook.steps.iter().enumerate() {
         let undo = match undo {
@@ -254,14 +254,19 @@ fn runbook_secrets(runbook: &Runbook) -> Vec<(String, &SecretRef)> {
             ("undo.action", undo),
         ];
         for (key, action) in all {
+            let named = |secrets: &'a BTreeMap<String, SecretRef>| -> Vec<(String, &'a SecretRef)> {
+                secrets.iter().map(|(name, secret)| (name.clone(), secret)).collect()
+            };
             let (kind, secrets) = match action {
                 None => continue,
-                Some(ActionSpec::Command(command)) => ("command.secret_env", &command.secret_env),
-                Some(ActionSpec::Http(http)) => ("http.secret_headers", &http.secret_headers),
+                Some(ActionSpec::Command(command)) => ("command.secret_env", named(&command.secret_env)),
+                Some(ActionSpec::Http(http)) => ("http.secret_headers", named(&http.secret_headers)),
+                Some(ActionSpec::Git(git)) => ("git", git.secrets()),
+                Some(ActionSpec::Sql(sql)) => ("sql", sql.secrets()),
+                Some(ActionSpec::Redis(redis)) => ("redis", redis.secrets()),
             };
-            found.extend(
-                secrets.iter().map(|(name, secret)| (format!("steps.{number}.{key}.{kind}.{name}"), secret)),
-            );
+            let place = |(name, secret)| (format!("steps.{number}.{key}.{kind}.{name}"), secret);
+            found.extend(secrets.into_iter().map(place));
         }
     }
     found

@@ -98,6 +98,10 @@ fn is_enumeration(name: &str) -> bool {
         "Role",
         "GaugeScale",
         "Undo",
+        "GitPush",
+        "MigrationTool",
+        "Turn",
+        "Queue",
     ]
     .contains(&name)
 }
