@@ -1,5 +1,6 @@
 //! Actions as data: one effect on one target, and what is known about repeating it.
 
+use crate::kubernetes::KubernetesSpec;
 use crate::units::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -106,6 +107,8 @@ pub enum ActionSpec {
     Command(CommandSpec),
     /// Send a request.
     Http(HttpSpec),
+    /// Change a workload of a Kubernetes cluster.
+    Kubernetes(KubernetesSpec),
 }
 
 impl ActionSpec {
@@ -114,6 +117,7 @@ impl ActionSpec {
         match self {
             ActionSpec::Command(_) => "command",
             ActionSpec::Http(_) => "http",
+            ActionSpec::Kubernetes(_) => "kubernetes",
         }
     }
 
@@ -122,6 +126,7 @@ impl ActionSpec {
     pub fn looks_itself(&self) -> bool {
         match self {
             ActionSpec::Command(_) | ActionSpec::Http(_) => false,
+            ActionSpec::Kubernetes(_) => true,
         }
     }
 
@@ -144,6 +149,7 @@ impl ActionSpec {
                 quoted.join(" ")
             }
             ActionSpec::Http(http) => format!("{} {}", http.method, http.url),
+            ActionSpec::Kubernetes(kubernetes) => kubernetes.words(),
         }
     }
 }

@@ -111,6 +111,7 @@ pub mod execution;
 pub mod fleet;
 pub mod guard;
 pub mod ids;
+pub mod kubernetes;
 pub mod matrix;
 pub mod past;
 pub mod plan;

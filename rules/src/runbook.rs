@@ -177,6 +177,7 @@ pub fn fill_action(action: &ActionSpec, values: &Values) -> Result<ActionSpec, B
             body: http.body.as_ref().map(|body| fill(body, values, json_escape)).transpose()?,
             ..http.clone()
         }),
+        ActionSpec::Kubernetes(kubernetes) => ActionSpec::Kubernetes(kubernetes.filled(values)?),
     })
 }
 
@@ -222,6 +223,7 @@ fn action_problems(action: &ActionSpec, at: &str, found: &mut Vec<(String, Strin
     match action {
         ActionSpec::Command(command) => command_problems(command, &format!("{at}.command"), found),
         ActionSpec::Http(http) => http_problems(http, &format!("{at}.http"), found),
+        ActionSpec::Kubernetes(kubernetes) => kubernetes.problems(&format!("{at}.kubernetes"), found),
     }
 }
 

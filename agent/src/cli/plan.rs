@@ -144,6 +144,8 @@ fn write_action(text: &mut String, indent: &str, lead: &str, action: &ActionSpec
     match action {
         ActionSpec::Command(command) => write_command(text, &further, command),
         ActionSpec::Http(http) => write_http(text, &further, http),
+        // Its one line says all of it.
+        ActionSpec::Kubernetes(_) => {}
     }
 }
 

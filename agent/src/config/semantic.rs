@@ -248,7 +248,7 @@ fn runbook_secrets(runbook: &Runbook) -> Vec<(String, &SecretRef)> {
         let inspect = inspect.as_ref().map(|inspect| &inspect.action);
         for (key, action) in [("action", Some(action)), ("inspect.action", inspect), ("undo.action", undo)] {
             let (kind, secrets) = match action {
-                None => continue,
+                None | Some(ActionSpec::Kubernetes(_)) => continue,
                 Some(ActionSpec::Command(command)) => ("command.secret_env", &command.secret_env),
                 Some(ActionSpec::Http(http)) => ("http.secret_headers", &http.secret_headers),
             };
