@@ -99,7 +99,7 @@ pub fn build(spec: &ActionSpec, secrets: &Secrets) -> Result<Box<dyn Action>, Ba
         ActionSpec::Command(spec) => Box::new(command::Command::new(spec, secrets)?),
         ActionSpec::Http(spec) => Box::new(http::Http::new(spec, secrets)?),
         #[cfg(feature = "kubernetes")]
-        ActionSpec::Kubernetes(spec) => Box::new(kubernetes::Kubernetes::new(spec)?),
+        ActionSpec::Kubernetes(spec) => Box::new(kubernetes::Kubernetes::new(spec, secrets)?),
         #[cfg(not(feature = "kubernetes"))]
         ActionSpec::Kubernetes(_) => {
             let problem = "is not in this build: build with `--features kubernetes`".to_owned();

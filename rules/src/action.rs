@@ -108,7 +108,7 @@ pub enum ActionSpec {
     /// Send a request.
     Http(HttpSpec),
     /// Change a workload of a Kubernetes cluster.
-    Kubernetes(KubernetesSpec),
+    Kubernetes(Box<KubernetesSpec>),
 }
 
 impl ActionSpec {

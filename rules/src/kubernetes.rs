@@ -180,7 +180,8 @@ impl KubernetesSpec {
         let context = self.context.iter().map(|context| format!(", context {context}"));
         let file = self.kubeconfig.iter().map(|path| format!(", kubeconfig {path}"));
         let owners: Vec<&str> = self.despite_owner.iter().map(|owner| owner.word()).collect();
-        let despite = if owners.is_empty() { String::new() } else { format!(", despite {}", owners.join(", ")) };
+        let despite =
+            if owners.is_empty() { String::new() } else { format!(", despite {}", owners.join(", ")) };
         let rest: String = context.chain(file).chain([despite]).collect();
         format!("kubernetes {}/{} in {}: {what}{rest}", self.kind.word(), self.name, self.namespace)
     }
@@ -237,10 +238,13 @@ impl KubernetesSpec {
         match &self.operation {
             KubernetesOperation::Undo(to) => {
                 if to.template_hash.is_none() && to.images.is_empty() {
-                    let problem = "names nothing to return to; give `images` (container: image) or `template_hash`";
+                    let problem =
+                        "names nothing to return to; give `images` (container: image) or `template_hash`";
                     found.push((format!("{at}.undo"), problem.into()));
                 }
-                to.template_hash.iter().for_each(|hash| template(hash, &format!("{at}.undo.template_hash"), found));
+                to.template_hash
+                    .iter()
+                    .for_each(|hash| template(hash, &format!("{at}.undo.template_hash"), found));
                 images(&to.images, &format!("{at}.undo.images"), found);
                 images(&to.only_from, &format!("{at}.undo.only_from"), found);
             }
@@ -256,7 +260,10 @@ impl KubernetesSpec {
                     found.push((format!("{at}.scale.replicas"), problem));
                 }
                 if self.kind == WorkloadKind::DaemonSet {
-                    found.push((at.to_owned(), "a DaemonSet has a pod on every node and cannot be scaled".into()));
+                    found.push((
+                        at.to_owned(),
+                        "a DaemonSet has a pod on every node and cannot be scaled".into(),
+                    ));
                 }
             }
             KubernetesOperation::Pause | KubernetesOperation::Resume => {

@@ -177,7 +177,7 @@ pub fn fill_action(action: &ActionSpec, values: &Values) -> Result<ActionSpec, B
             body: http.body.as_ref().map(|body| fill(body, values, json_escape)).transpose()?,
             ..http.clone()
         }),
-        ActionSpec::Kubernetes(kubernetes) => ActionSpec::Kubernetes(kubernetes.filled(values)?),
+        ActionSpec::Kubernetes(kubernetes) => ActionSpec::Kubernetes(Box::new(kubernetes.filled(values)?)),
     })
 }
 

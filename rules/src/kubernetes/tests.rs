@@ -34,7 +34,9 @@ fn words_say_everything_that_will_be_done() {
         ("{ wait: { images: { app: a } } }", "wait for the rollout of app=a"),
         ("{ undo: { template_hash: 5f } }", "undo to template 5f"),
     ] {
-        let text = format!("kubernetes: {{ namespace: n, kind: deployment, name: d, context: c, operation: {operation} }}");
+        let text = format!(
+            "kubernetes: {{ namespace: n, kind: deployment, name: d, context: c, operation: {operation} }}"
+        );
         assert_eq!(action(&text).words(), format!("kubernetes deployment/d in n: {words}, context c"));
     }
 }
@@ -42,7 +44,8 @@ fn words_say_everything_that_will_be_done() {
 #[test]
 fn problems_name_the_key() {
     let step = |rest: &str| -> Vec<(String, String)> {
-        let text = format!("steps:\n- name: a\n  class: compare_and_set\n  action:\n    kubernetes: {{ {rest} }}\n");
+        let text =
+            format!("steps:\n- name: a\n  class: compare_and_set\n  action:\n    kubernetes: {{ {rest} }}\n");
         problems(&serde_saphyr::from_str::<Runbook>(&text).unwrap())
     };
     let at = "steps.0.action.kubernetes";
@@ -52,15 +55,29 @@ fn problems_name_the_key() {
         ("namespace: '{{nope}}', kind: deployment, name: d, operation: restart", "namespace"),
         ("namespace: n, kind: deployment, name: d, kubeconfig: rel, operation: restart", "kubeconfig"),
         ("namespace: n, kind: deployment, name: d, operation: { undo: {} }", "operation.undo"),
-        ("namespace: n, kind: deployment, name: d, operation: { undo: { images: { a: '{{x}}' } } }", "operation.undo.images"),
+        (
+            "namespace: n, kind: deployment, name: d, operation: { undo: { images: { a: '{{x}}' } } }",
+            "operation.undo.images",
+        ),
         ("namespace: n, kind: stateful_set, name: d, operation: pause", "operation"),
         ("namespace: n, kind: daemon_set, name: d, operation: { scale: { replicas: 1 } }", "operation"),
-        ("namespace: n, kind: deployment, name: d, operation: { scale: { replicas: 1001 } }", "operation.scale.replicas"),
-        ("namespace: n, kind: deployment, name: d, operation: { set_image: { container: 'a b', image: '' } }", "operation.set_image"),
+        (
+            "namespace: n, kind: deployment, name: d, operation: { scale: { replicas: 1001 } }",
+            "operation.scale.replicas",
+        ),
+        (
+            "namespace: n, kind: deployment, name: d, operation: { set_image: { container: 'a b', image: '' } }",
+            "operation.set_image",
+        ),
     ] {
         let found = step(rest);
         assert!(found.iter().any(|(found, _)| *found == format!("{at}.{key}")), "{rest}: {found:?}");
     }
     assert_eq!(step("namespace: '{{service}}', kind: deployment, name: d, operation: { wait: {} }"), []);
-    assert!(serde_saphyr::from_str::<ActionSpec>("kubernetes: { namespace: n, kind: pod, name: d, operation: restart }").is_err());
+    assert!(
+        serde_saphyr::from_str::<ActionSpec>(
+            "kubernetes: { namespace: n, kind: pod, name: d, operation: restart }"
+        )
+        .is_err()
+    );
 }
