@@ -91,7 +91,7 @@ if ! (fetch) >"$log" 2>&1; then
     (fetch) >>"$log" 2>&1 || { tail -n 20 "$log" >&2; say "could not fetch the source package (apt's words: $log)"; exit 1; }
 fi
 # In a process of its own: inside of a condition `set -e` would not hold.
-if ! (set -m; export -f build; export work version programs go; bash -euo pipefail -c build) >>"$log" 2>&1; then
+if ! (export -f build; export work version programs go; bash -euo pipefail -c build) >>"$log" 2>&1; then
     tail -n 20 "$log" >&2
     say "could not build it (all of its words: $log)"
     exit 1

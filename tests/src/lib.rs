@@ -13,6 +13,8 @@
 //! | an Envoy that splits users among them | [`envoy::Envoy`] |
 //! | its users | [`load::Load`] aimed at a [`load::Target`] |
 //! | a witness of what an agent did | the program `effect`, read back with [`journal::read`] |
+//! | a Kubernetes cluster | [`kubernetes::Cluster::shared`] |
+//! | an HTTP server whose answers get lost | [`fault_proxy::FaultProxy`] before it |
 //! | any other program | [`process::Process`] |
 //!
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
@@ -21,8 +23,10 @@ pub mod arms;
 pub mod binaries;
 pub mod daemon;
 pub mod envoy;
+pub mod fault_proxy;
 pub mod http;
 pub mod journal;
+pub mod kubernetes;
 pub mod load;
 pub mod ports;
 pub mod process;
