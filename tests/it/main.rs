@@ -5,6 +5,7 @@ mod arms;
 mod canary;
 mod crash;
 mod hostile;
+mod kubernetes;
 mod native;
 mod road;
 mod servers;

@@ -113,6 +113,8 @@ impl Programs {
         command.arg(format!("--secure-port={}", ports::free_port()?));
         command.arg(format!("--controllers={CONTROLLERS}"));
         command.args(["--bind-address=127.0.0.1", "--port=0", "--leader-elect=false"]);
+        // By default they spare the server so much that tests beside each other wait for them.
+        command.args(["--kube-api-qps=200", "--kube-api-burst=400"]);
         Ok(command)
     }
 }
