@@ -1,7 +1,7 @@
 //! A real Kubernetes API server with its controllers, and a kubelet that only pretends.
 //!
 //! etcd, kube-apiserver and kube-controller-manager run as ordinary children on loopback. There are no nodes and no
-//! scheduler: [`kubelet`] sets the pods' status, so that rollouts, deadlines and undos behave as in a cluster.
+//! scheduler: the module `kubelet` sets the pods' status, so that rollouts, deadlines and undos behave as in a cluster.
 //!
 //! Starting takes ten seconds, so there is one cluster for a test binary, [`Cluster::shared`], and every test works in a
 //! namespace of its own. Nobody drops a `static`: each server has a watcher beside it that holds the reading end of a pipe

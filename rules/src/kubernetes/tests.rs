@@ -81,3 +81,27 @@ fn problems_name_the_key() {
         .is_err()
     );
 }
+
+#[test]
+fn the_runbook_to_copy_has_no_problems() {
+    #[derive(Deserialize)]
+    struct Configuration {
+        runbooks: BTreeMap<String, Runbook>,
+    }
+    let text = include_str!("../../../deploy/kubernetes/runbook.yaml");
+    let configuration: Configuration = serde_saphyr::from_str(text).unwrap();
+    let runbook = &configuration.runbooks["deployment-undo"];
+    assert_eq!(problems(runbook), []);
+    let values =
+        Values::default().with("service", "web").with("to.version", "v1").with("from.version", "v2");
+    let words: Vec<String> =
+        runbook.steps.iter().map(|step| fill_action(&step.action, &values).unwrap().words()).collect();
+    assert_eq!(
+        words,
+        [
+            "kubernetes deployment/web in shop: undo to app=registry.example/shop/web:v1, only from \
+             app=registry.example/shop/web:v2",
+            "kubernetes deployment/web in shop: wait for the rollout of app=registry.example/shop/web:v1",
+        ]
+    );
+}
