@@ -98,6 +98,9 @@ fn is_enumeration(name: &str) -> bool {
         "Role",
         "GaugeScale",
         "Undo",
+        "WorkloadKind",
+        "WorkloadOwner",
+        "KubernetesOperation",
     ]
     .contains(&name)
 }
