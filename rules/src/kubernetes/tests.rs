@@ -92,8 +92,7 @@ fn the_runbook_to_copy_has_no_problems() {
     let configuration: Configuration = serde_saphyr::from_str(text).unwrap();
     let runbook = &configuration.runbooks["deployment-undo"];
     assert_eq!(problems(runbook), []);
-    let values =
-        Values::default().with("service", "web").with("to.version", "v1").with("from.version", "v2");
+    let values = Values::default().with("service", "web").with("to.version", "v1").with("from.version", "v2");
     let words: Vec<String> =
         runbook.steps.iter().map(|step| fill_action(&step.action, &values).unwrap().words()).collect();
     assert_eq!(

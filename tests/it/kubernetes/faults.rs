@@ -124,7 +124,7 @@ async fn the_kill_switch_ends_it_at_once() -> Result<()> {
         Instant::now()
     };
     let (outcome, pulled) = tokio::join!(stage.run(&undo), pull);
-    assert!(pulled.elapsed() < Duration::from_millis(500), "{:?}", pulled.elapsed());
+    assert!(pulled.elapsed() < Duration::from_secs(1), "{:?}", pulled.elapsed());
     assert_eq!(kind(&outcome), "unknown", "{outcome:?}");
     assert_eq!(kind(&stage.run(&undo).await), "not begun");
 
@@ -137,7 +137,7 @@ async fn the_kill_switch_ends_it_at_once() -> Result<()> {
         Instant::now()
     };
     let (outcome, pulled) = tokio::join!(stage.run(&wait), pull);
-    assert!(pulled.elapsed() < Duration::from_millis(500), "{:?}", pulled.elapsed());
+    assert!(pulled.elapsed() < Duration::from_secs(1), "{:?}", pulled.elapsed());
     assert_eq!(kind(&outcome), "not begun", "{outcome:?}");
     assert_eq!(stage.written(), 1);
     Ok(())
