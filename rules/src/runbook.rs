@@ -262,6 +262,7 @@ pub fn fill_action(action: &ActionSpec, values: &Values) -> Result<ActionSpec, B
         ActionSpec::Git(git) => ActionSpec::Git(Box::new(git.filled(values)?)),
         ActionSpec::Sql(sql) => ActionSpec::Sql(Box::new(sql.filled(values)?)),
         ActionSpec::Redis(redis) => ActionSpec::Redis(redis.filled(values)?),
+        ActionSpec::Kubernetes(kubernetes) => ActionSpec::Kubernetes(Box::new(kubernetes.filled(values)?)),
     })
 }
 
@@ -315,6 +316,7 @@ pub(crate) fn action_problems(action: &ActionSpec, at: &str, found: &mut Vec<(St
         ActionSpec::Git(git) => found.extend(git.problems(&format!("{at}.git"))),
         ActionSpec::Sql(sql) => found.extend(sql.problems(&format!("{at}.sql"))),
         ActionSpec::Redis(redis) => found.extend(redis.problems(&format!("{at}.redis"))),
+        ActionSpec::Kubernetes(kubernetes) => kubernetes.problems(&format!("{at}.kubernetes"), found),
     }
 }
 

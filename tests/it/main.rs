@@ -6,6 +6,7 @@ mod canary;
 mod crash;
 mod git;
 mod hostile;
+mod kubernetes;
 mod native;
 mod redis;
 mod road;

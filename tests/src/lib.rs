@@ -17,6 +17,8 @@
 //! | a PostgreSQL server, and a network that fails at its `COMMIT` | [`postgres::PostgresServer`], [`cutter::Cutter`] |
 //! | a Redis server | [`redis::RedisServer`] |
 //! | one step, run as the executor does | [`steps::Rig`] |
+//! | a Kubernetes cluster | [`kubernetes::Cluster::shared`] |
+//! | an HTTP server whose answers get lost | [`fault_proxy::FaultProxy`] before it |
 //! | any other program | [`process::Process`] |
 //!
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
@@ -26,9 +28,11 @@ pub mod binaries;
 pub mod cutter;
 pub mod daemon;
 pub mod envoy;
+pub mod fault_proxy;
 pub mod git;
 pub mod http;
 pub mod journal;
+pub mod kubernetes;
 pub mod load;
 pub mod ports;
 pub mod postgres;

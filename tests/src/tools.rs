@@ -38,8 +38,11 @@ fn version(name: &str) -> Option<&'static str> {
     })
 }
 
-/// As in `deploy/setup/tools.sh`.
-fn folder() -> Result<PathBuf> {
+/// The folder of tools, as in `deploy/setup/tools.sh`: it may not exist.
+///
+/// # Errors
+/// If no environment variable tells where the user keeps such things.
+pub fn folder() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(tools) = set("TURNBACK_TOOLS") {
         return Ok(tools);

@@ -152,6 +152,8 @@ pub(super) fn write_action(text: &mut String, indent: &str, lead: &str, action: 
         ActionSpec::Git(git) => write_git(text, &further, git),
         ActionSpec::Sql(sql) => write_sql(text, &further, sql),
         ActionSpec::Redis(redis) => write_secret_list(text, &further, redis.secrets()),
+        // Its one line says all of it.
+        ActionSpec::Kubernetes(_) => {}
     }
 }
 

@@ -258,7 +258,7 @@ fn runbook_secrets<'a>(runbook: &'a Runbook) -> Vec<(String, &'a SecretRef)> {
                 secrets.iter().map(|(name, secret)| (name.clone(), secret)).collect()
             };
             let (kind, secrets) = match action {
-                None => continue,
+                None | Some(ActionSpec::Kubernetes(_)) => continue,
                 Some(ActionSpec::Command(command)) => ("command.secret_env", named(&command.secret_env)),
                 Some(ActionSpec::Http(http)) => ("http.secret_headers", named(&http.secret_headers)),
                 Some(ActionSpec::Git(git)) => ("git", git.secrets()),

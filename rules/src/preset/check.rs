@@ -69,6 +69,9 @@ fn inputs_problems(preset: &Preset, used: &BTreeSet<String>, found: &mut Vec<(St
     }
 }
 
+/// Why the other families are refused: what they do, a runbook says by itself.
+pub(super) const NOT_OF_A_PRESET: &str = "a preset is a `command` or an `http` action";
+
 /// Texts of an action where inputs stand as text, each with its place.
 fn texts(action: &ActionSpec) -> Vec<(&'static str, &str)> {
     match action {
@@ -86,6 +89,9 @@ fn texts(action: &ActionSpec) -> Vec<(&'static str, &str)> {
                 texts.extend(value.as_str().map(|text| ("success.json", text)));
             }
             texts
+        }
+        ActionSpec::Git(_) | ActionSpec::Sql(_) | ActionSpec::Redis(_) | ActionSpec::Kubernetes(_) => {
+            Vec::new()
         }
     }
 }
@@ -120,10 +126,11 @@ fn texts_problems(
         }
     }
     let secrets = match action {
-        ActionSpec::Command(command) => &command.secret_env,
-        ActionSpec::Http(http) => &http.secret_headers,
+        ActionSpec::Command(command) => Some(&command.secret_env),
+        ActionSpec::Http(http) => Some(&http.secret_headers),
+        ActionSpec::Git(_) | ActionSpec::Sql(_) | ActionSpec::Redis(_) | ActionSpec::Kubernetes(_) => None,
     };
-    for (name, reference) in secrets {
+    for (name, reference) in secrets.into_iter().flatten() {
         let input = match reference {
             SecretRef::Env(template) => whole_input(template),
             SecretRef::File(_) => None,
@@ -180,6 +187,9 @@ fn shape_problems(preset: &Preset, key: &str, action: &ActionSpec, found: &mut V
             }
             http.body = None;
             http.success.json.clear();
+        }
+        ActionSpec::Git(_) | ActionSpec::Sql(_) | ActionSpec::Redis(_) | ActionSpec::Kubernetes(_) => {
+            found.push((key.to_owned(), NOT_OF_A_PRESET.into()));
         }
     }
     action_problems(&action, key, found);

@@ -54,6 +54,11 @@ pub enum Sent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         body: Option<Value>,
     },
+    /// Something that no preset does.
+    Other {
+        /// In words.
+        words: String,
+    },
     /// A run of a program.
     Command {
         /// The program and its arguments.
@@ -114,6 +119,9 @@ impl Sent {
                     headers: headers.chain(secrets).collect(),
                     body: http.body.as_deref().map(body),
                 }
+            }
+            ActionSpec::Git(_) | ActionSpec::Sql(_) | ActionSpec::Redis(_) | ActionSpec::Kubernetes(_) => {
+                Sent::Other { words: action.words() }
             }
         }
     }

@@ -12,6 +12,7 @@
 //! What comes out still holds the placeholders of a plan, which are filled in when one is drawn. An input cannot make a
 //! placeholder that is not its own: the placeholders are counted before and after.
 
+use super::check::NOT_OF_A_PRESET;
 use super::input::Given;
 use super::{Format, Preset};
 use crate::action::{
@@ -202,6 +203,9 @@ impl Filler<'_> {
         match action {
             ActionSpec::Command(command) => Ok(ActionSpec::Command(self.command(command)?)),
             ActionSpec::Http(http) => Ok(ActionSpec::Http(self.http(http)?)),
+            ActionSpec::Git(_) | ActionSpec::Sql(_) | ActionSpec::Redis(_) | ActionSpec::Kubernetes(_) => {
+                Err(NOT_OF_A_PRESET.into())
+            }
         }
     }
 

@@ -102,6 +102,9 @@ fn is_enumeration(name: &str) -> bool {
         "MigrationTool",
         "Turn",
         "Queue",
+        "WorkloadKind",
+        "WorkloadOwner",
+        "KubernetesOperation",
     ]
     .contains(&name)
 }
