@@ -149,6 +149,10 @@ impl Recorder {
                 let argv = note.into_iter().map(str::to_owned).chain(command.argv.iter().cloned()).collect();
                 ActionSpec::Command(CommandSpec { argv, directory: Some(directory), ..command.clone() })
             }
+            ActionSpec::Git(_) | ActionSpec::Sql(_) | ActionSpec::Redis(_) | ActionSpec::Kubernetes(_) => {
+                let problem = format!("only programs and requests are recorded, not {}", action.family());
+                return Err(io::Error::new(io::ErrorKind::Unsupported, problem));
+            }
         };
         self.replies.insert(role, reply);
         Ok(redirected)

@@ -2,7 +2,7 @@
 
 use super::perform::fleet_record;
 use super::{DispatchError, Dispatcher};
-use crate::notify::Telling;
+use crate::notify::Message as Telling;
 use jiff::Timestamp;
 use rules::ids::{EnvironmentName, ServiceName};
 use rules::storm::turn;

@@ -96,6 +96,10 @@ fn stage(recorder: &mut Recorder, out: &Expanded, example: &Example, case: Case)
         Case::Lost => Reply::Lost,
         Case::Refused => match (&out.action, &example.refused) {
             (ActionSpec::Command(_), _) => Reply::Exit(1),
+            (
+                ActionSpec::Git(_) | ActionSpec::Sql(_) | ActionSpec::Redis(_) | ActionSpec::Kubernetes(_),
+                _,
+            ) => Reply::Lost,
             (ActionSpec::Http(_), Some(answer)) => told(answer),
             (ActionSpec::Http(_), None) => Reply::Answer { status: 403, body: "{}".into() },
         },
@@ -164,6 +168,9 @@ fn told(answer: &Answer) -> Reply {
 /// An answer that is the declared success, and no more.
 fn yes(action: &ActionSpec) -> Reply {
     match action {
+        ActionSpec::Git(_) | ActionSpec::Sql(_) | ActionSpec::Redis(_) | ActionSpec::Kubernetes(_) => {
+            Reply::Lost
+        }
         ActionSpec::Command(command) => Reply::Exit(command.success.first().copied().unwrap_or(0)),
         ActionSpec::Http(http) => {
             let HttpSuccess { status, json } = &http.success;
@@ -179,6 +186,9 @@ fn yes(action: &ActionSpec) -> Reply {
 /// An answer that is good and says something else.
 fn no(action: &ActionSpec) -> Reply {
     match action {
+        ActionSpec::Git(_) | ActionSpec::Sql(_) | ActionSpec::Redis(_) | ActionSpec::Kubernetes(_) => {
+            Reply::Lost
+        }
         ActionSpec::Command(_) => Reply::Exit(1),
         ActionSpec::Http(http) if http.success.json.is_empty() => {
             Reply::Answer { status: 404, body: "{}".into() }
