@@ -6,6 +6,8 @@
 mod acting;
 #[path = "road/blame.rs"]
 mod blame;
+#[path = "road/flapping.rs"]
+mod flapping;
 #[path = "road/laws.rs"]
 mod laws;
 #[path = "road/storm.rs"]

@@ -4,6 +4,7 @@ mod faults;
 mod operations;
 mod owners;
 mod permissions;
+mod road;
 mod rollouts;
 mod stage;
 
