@@ -1,6 +1,6 @@
 //! A vendor that is none: takes what an example of a preset sends, writes it down, and answers as told.
 //!
-//! What is tested here is the road that a step really takes, [`run_step`] with its actions, and not a picture of it.
+//! What is tested here is the road that a step really takes, [`run_step`](crate::actions::run_step) with its actions, and not a picture of it.
 //! Only the destination is another one: host and port of a request become those of a listener on this machine, and a
 //! program becomes a shell that notes its arguments and environment. Nothing reaches a vendor.
 //!
