@@ -261,6 +261,7 @@ fn evidence_holds(view: &View<'_>, found: &mut Vec<Hold>) {
     };
     let decisive: Vec<&Finding> =
         row.findings.iter().filter(|finding| finding.truth == Truth::Holds).collect();
+    storm::holds(view, found);
     // A row that holds because somebody reports it needs no statistics.
     if row.reports.iter().any(|(_, truth)| *truth == Truth::Holds) || decisive.is_empty() {
         return;
@@ -269,7 +270,6 @@ fn evidence_holds(view: &View<'_>, found: &mut Vec<Hold>) {
         finding_holds(view, finding, found);
     }
     blame::holds(view, &decisive, found);
-    storm::holds(view, found);
     let gauge = |finding: &&Finding| {
         let signal = view.evidence.signals.get(&finding.signal);
         signal.is_some_and(|evidence| matches!(evidence.signal.measure, Measure::Gauge { .. }))

@@ -340,8 +340,8 @@ impl Watch {
         let times = self.evidence.times();
         let accused = self.incident.as_ref().is_some_and(|incident| incident.recovered.is_none())
             || self.evidence.together() > SUSPECTED.ln();
-        // What was shown once stays shown; the last looks say whether it still is so.
-        let still = times.is_none_or(|times| times.at_least > STILL_ILL);
+        // What was shown once stays shown; the last looks say whether it still is so, or somebody who says so still.
+        let still = times.is_none_or(|times| times.at_least > STILL_ILL) || !self.reports.is_empty();
         Health {
             ails: accused && still,
             times: times.map(|times| times.about),

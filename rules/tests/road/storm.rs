@@ -204,3 +204,22 @@ fn what_was_found_in_a_storm_is_not_turned_back_alone_when_it_is_over() {
     sky.run_to(1_500);
     assert_eq!(sky.begun(), 0);
 }
+
+#[test]
+fn alerts_for_many_services_at_once_turn_nobody_back() {
+    let mut sky = Sky::new(5, WELL, 900);
+    for Place { world, .. } in &mut sky.places {
+        // Far enough apart for an agent that thinks about one after the other.
+        let now = seconds(world.now);
+        world.tell(Input::Reported(report("smoke_test_failed", ReportState::Firing, now)));
+    }
+    sky.run_to(300);
+    assert_eq!(sky.begun(), 0, "{:#?}", sky.pages());
+    assert_eq!(sky.told.len(), 1, "{:?}", sky.told);
+    let mut alone = Sky::new(5, WELL, 900);
+    let world = &mut alone.places[2].world;
+    let now = seconds(world.now);
+    world.tell(Input::Reported(report("smoke_test_failed", ReportState::Firing, now)));
+    alone.run_to(300);
+    assert_eq!(alone.begun(), 1, "one that is reported is turned back: {:#?}", alone.pages());
+}
