@@ -20,8 +20,8 @@ pub struct Health {
     pub ails: bool,
     /// How many times its reference its worst critical signal has been in the last looks; `None` if nothing is counted.
     pub times: Option<f64>,
-    /// Until when its critical signals were seen.
-    pub seen_until: Timestamp,
+    /// Until when its critical signals were seen; `None` if it has none.
+    pub seen_until: Option<Timestamp>,
     /// The release.
     pub version: Version,
 }
@@ -137,7 +137,7 @@ impl Weather {
     ) -> Option<Timestamp> {
         let others =
             self.services.iter().filter(|((place, name), _)| place == environment && name != service);
-        let seen = others.map(|(_, (health, _))| health.seen_until);
+        let seen = others.filter_map(|(_, (health, _))| health.seen_until);
         seen.filter(|until| Span::between(*until, now) <= PATIENCE_WITH_OTHERS).min()
     }
 }
@@ -237,7 +237,7 @@ mod tests {
             let health = Health {
                 ails: place < ailing,
                 times: Some(place as f64),
-                seen_until: at(place as i64),
+                seen_until: Some(at(place as i64)),
                 version: Version::new(format!("v{}", place % 3)).unwrap(),
             };
             weather.note(&environment, &service, Some(health), at(spread * place as i64));
@@ -285,7 +285,7 @@ mod tests {
         let service = ServiceName::new("service-0").unwrap();
         let health = |ails| {
             let version = Version::new("v1").unwrap();
-            Some(Health { ails, times: None, seen_until: at(900), version })
+            Some(Health { ails, times: None, seen_until: Some(at(900)), version })
         };
         weather.note(&environment, &service, health(false), at(900));
         weather.note(&environment, &service, health(true), at(901));

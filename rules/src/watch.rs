@@ -345,7 +345,7 @@ impl Watch {
         Health {
             ails: accused && still,
             times: times.map(|times| times.about),
-            seen_until: self.evidence.seen_until().unwrap_or(self.opened),
+            seen_until: self.evidence.seen_until(),
             version: self.deployment.release.version.clone(),
         }
     }

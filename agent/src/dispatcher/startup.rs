@@ -38,7 +38,7 @@ impl Dispatcher {
         }
         let closed = recently_closed(&parts.ledger).await?;
         let (returning, returned) = mpsc::channel(MOST_RETURNED);
-        let dispatcher = Dispatcher {
+        let mut dispatcher = Dispatcher {
             parts,
             fleet,
             watches,
@@ -53,6 +53,8 @@ impl Dispatcher {
             weather: Weather::default(),
             unwatched: 0,
         };
+        // Of all at once, before the first of them says something: a storm is not over because the agent was.
+        dispatcher.see_all_weather(clock::now());
         dispatcher.publish();
         Ok(dispatcher)
     }

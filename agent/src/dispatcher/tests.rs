@@ -339,3 +339,50 @@ async fn a_clock_that_is_set_back_stops_no_timer() {
     let soon = Span::from_minutes(1).after(clock::now());
     assert!(dispatcher.wakes.values().all(|wake| *wake < soon), "{:?}", dispatcher.wakes);
 }
+
+#[tokio::test]
+async fn many_that_are_reported_at_once_are_a_storm_and_a_restart_knows_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = |service: &str, state, at| Report {
+        source: SourceName::new("ci").unwrap(),
+        id: format!("smoke-{service}"),
+        service: ServiceName::new(service).unwrap(),
+        environment: None,
+        what: "smoke_test_failed".into(),
+        state,
+        summary: "does not start".into(),
+        at,
+    };
+    let weather = async |ledger: &Ledger| -> Vec<String> {
+        let records = ledger.read_stream_after("fleet", 0, 1_000).await.unwrap();
+        let kinds = records.into_iter().map(|record| record.kind);
+        kinds.filter(|kind| kind.starts_with("storm")).collect()
+    };
+    let running = Running::start(dir.path(), rules(None)).await;
+    let services = ["checkout", "billing", "search"];
+    for (place, service) in services.into_iter().enumerate() {
+        let name = ServiceName::new(service).unwrap();
+        let mut deploy = event(name, &format!("d-{service}"), DeployKind::Deployed, seconds_ago(20));
+        deploy.release = release(&format!("v{}", place + 2));
+        running.news(&format!("d-{service}"), Incoming::Deploy(deploy)).await;
+        running.news(service, Incoming::Report(report(service, ReportState::Firing, seconds_ago(5)))).await;
+        // News is acknowledged before it is thought about; a look comes after.
+        running.look(|_| ()).await;
+        let storm = weather(&running.ledger).await;
+        assert_eq!(storm.len(), usize::from(place == 2), "after {service}: {storm:?}");
+    }
+    running.end().await;
+    let restored = dispatcher(dir.path(), rules(None)).await;
+    let storm = restored.fleet.storm(&environment()).cloned().unwrap();
+    assert_eq!((storm.ailing, storm.watched), (3, 3));
+    drop(restored);
+    let running = Running::start(dir.path(), rules(None)).await;
+    for service in services {
+        let over = report(service, ReportState::Resolved, clock::now());
+        running.news(&format!("{service}-over"), Incoming::Report(over)).await;
+    }
+    running.look(|_| ()).await;
+    // That it grew smaller is written, too: the guards see it.
+    assert_eq!(weather(&running.ledger).await, ["storm_began", "storm_began", "storm_ended"]);
+    running.end().await;
+}

@@ -24,6 +24,17 @@ impl Dispatcher {
         self.turn_of_weather(environment, now).await
     }
 
+    /// Takes in how all services are doing, and draws nothing from it yet.
+    pub(super) fn see_all_weather(&mut self, now: Timestamp) {
+        let mut watches: Vec<&Watch> = self.watches.values().filter(|watch| !watch.is_closed()).collect();
+        // The newest watch of a service is the last to be heard.
+        watches.sort_by_key(|watch| watch.deployment.at);
+        for watch in watches {
+            let (environment, service) = (&watch.deployment.environment, &watch.deployment.service);
+            self.weather.note(environment, service, Some(watch.health()), now);
+        }
+    }
+
     async fn turn_of_weather(
         &mut self,
         environment: &EnvironmentName,

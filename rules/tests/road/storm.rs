@@ -84,7 +84,7 @@ impl Sky {
         let health = open.then(|| world.watch.health());
         // Each service has a release of its own.
         let health = health.map(|health| Health {
-            seen_until: later(health.seen_until, *deployed),
+            seen_until: health.seen_until.map(|seen| later(seen, *deployed)),
             version: Version::new(format!("v{place}")).unwrap(),
             ..health
         });
