@@ -65,8 +65,8 @@ impl Family for Redis {
     }
 
     async fn seen(&self) -> Result<Seen> {
-        let asked = self.figure("commandstats", "cmdstat_set:calls=").await?;
-        let applied = asked - self.refused().await?;
+        // Refused ones are counted elsewhere.
+        let applied = self.figure("commandstats", "cmdstat_set:calls=").await?;
         // Every change counts here, and nothing that changed nothing.
         let changes = self.figure("persistence", "rdb_changes_since_last_save:").await?;
         let undone = changes.checked_sub(applied).context("more was set than was changed")?;
