@@ -14,26 +14,30 @@ use matrix::{Who, run_all};
 
 #[tokio::test]
 async fn a_keyed_step_happens_once_wherever_the_agent_is_killed() -> Result<()> {
-    run_all(Boundary::ALL.map(|boundary| Cell { who: Who::Command, boundary, way: Way::Kill, second: None })).await
+    run_all(Boundary::ALL.map(|boundary| Cell { who: Who::Command, boundary, way: Way::Kill, second: None }))
+        .await
 }
 
 #[tokio::test]
 async fn a_one_shot_step_happens_at_most_once_wherever_the_agent_is_killed() -> Result<()> {
-    run_all(Boundary::ALL.map(|boundary| Cell { who: Who::OneShot, boundary, way: Way::Kill, second: None })).await
+    run_all(Boundary::ALL.map(|boundary| Cell { who: Who::OneShot, boundary, way: Way::Kill, second: None }))
+        .await
 }
 
 /// One boundary and one way for each family that is not in the two tests above, the nastier ones.
 #[tokio::test]
 async fn an_agent_that_ends_or_stands_still_acts_once_in_every_family() -> Result<()> {
-    run_all([
-        (Who::Http, Boundary::BeforeReply, Way::Kill),
-        (Who::Git, Boundary::BeforeReply, Way::Abort),
-        (Who::Sql, Boundary::InDispatch, Way::Pause),
-        (Who::Redis, Boundary::InCompensation, Way::Kill),
-        (Who::Kubernetes, Boundary::BeforeReply, Way::Kill),
-        (Who::Command, Boundary::BeforeDispatch, Way::Pause),
-    ]
-    .map(|(who, boundary, way)| Cell { who, boundary, way, second: None }))
+    run_all(
+        [
+            (Who::Http, Boundary::BeforeReply, Way::Kill),
+            (Who::Git, Boundary::BeforeReply, Way::Abort),
+            (Who::Sql, Boundary::InDispatch, Way::Pause),
+            (Who::Redis, Boundary::InCompensation, Way::Kill),
+            (Who::Kubernetes, Boundary::BeforeReply, Way::Kill),
+            (Who::Command, Boundary::BeforeDispatch, Way::Pause),
+        ]
+        .map(|(who, boundary, way)| Cell { who, boundary, way, second: None }),
+    )
     .await
 }
 

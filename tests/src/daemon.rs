@@ -80,7 +80,8 @@ impl Daemon {
 
     /// Further environment variables for the next start.
     pub fn set_environment(&mut self, environment: &[(&str, String)]) {
-        self.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        self.environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     }
 
     /// Starts the process, with the crash point `crash` armed if given: `NAME` for `kill -9` there, `NAME=ACTION` for

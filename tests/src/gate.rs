@@ -49,7 +49,9 @@ impl Mode {
 
     fn from_word(word: &str) -> Result<Mode> {
         let all = [Mode::HoldBefore, Mode::HoldAnswer, Mode::LoseAnswer, Mode::Refuse];
-        all.into_iter().find(|mode| mode.word() == word).with_context(|| format!("{word:?} is no mode of a gate"))
+        all.into_iter()
+            .find(|mode| mode.word() == word)
+            .with_context(|| format!("{word:?} is no mode of a gate"))
     }
 }
 
@@ -132,7 +134,9 @@ impl FileGate {
 
     fn arm(&self, mode: Mode) -> Result<()> {
         match fs::remove_file(self.folder.join("released")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("closing the gate")?,
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context("closing the gate")?
+            }
             _ => {}
         }
         self.write("armed", mode.word())
@@ -209,7 +213,8 @@ impl State {
     fn meets(&self, seen: &mut Vec<u8>, said: &[u8]) -> Option<Mode> {
         seen.extend_from_slice(said);
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = armed.take_if(|(pattern, _)| seen.windows(pattern.len()).any(|window| window == *pattern));
+        let found =
+            armed.take_if(|(pattern, _)| seen.windows(pattern.len()).any(|window| window == *pattern));
         seen.drain(..seen.len().saturating_sub(LONGEST_PATTERN));
         found.map(|(_, mode)| {
             seen.clear();

@@ -62,7 +62,8 @@ impl Family for Git {
     }
 
     async fn refuse(&self, refuse: bool) -> Result<()> {
-        let script = if refuse { "echo no >> refused; echo 'frozen for the sale' >&2; exit 1" } else { "exit 0" };
+        let script =
+            if refuse { "echo no >> refused; echo 'frozen for the sale' >&2; exit 1" } else { "exit 0" };
         self.server.hook("pre-receive", script)
     }
 

@@ -45,7 +45,8 @@ impl Drop for Http {
 
 fn answer(record: &Shared, headers: &HeaderMap, undo: bool) -> StatusCode {
     let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let header =
+        |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let key = header("idempotency-key");
     if record.refuses {
         record.refused += 1;
@@ -58,7 +59,11 @@ fn answer(record: &Shared, headers: &HeaderMap, undo: bool) -> StatusCode {
         return StatusCode::PRECONDITION_FAILED;
     }
     record.keys.insert(key);
-    if undo { record.seen.1 += 1 } else { record.seen.0 += 1 }
+    if undo {
+        record.seen.1 += 1
+    } else {
+        record.seen.0 += 1
+    }
     StatusCode::OK
 }
 
@@ -78,10 +83,12 @@ impl Family for Http {
         let routes = Router::new()
             .route(
                 "/switch",
-                post(async |State(record): State<Shared>, headers: HeaderMap| answer(&record, &headers, false))
-                    .delete(async |State(record): State<Shared>, headers: HeaderMap| {
-                        answer(&record, &headers, true)
-                    }),
+                post(async |State(record): State<Shared>, headers: HeaderMap| {
+                    answer(&record, &headers, false)
+                })
+                .delete(async |State(record): State<Shared>, headers: HeaderMap| {
+                    answer(&record, &headers, true)
+                }),
             )
             .with_state(state);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("binding a vendor")?;

@@ -49,7 +49,8 @@ impl Family for Redis {
     }
 
     fn action(&self) -> String {
-        "redis: { url: { env: SHOP_REDIS }, operation: { set: { key: 'flags:checkout', value: 'off' } } }".into()
+        "redis: { url: { env: SHOP_REDIS }, operation: { set: { key: 'flags:checkout', value: 'off' } } }"
+            .into()
     }
 
     fn undo(&self) -> Option<String> {

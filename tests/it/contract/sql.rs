@@ -74,7 +74,10 @@ impl Family for Sql {
         let undone = self.number("SELECT n FROM counter WHERE name = 'undo'").await?;
         if applied + undone > 0 {
             let fences = self.number("SELECT count(*) FROM turnback_fence").await?;
-            anyhow::ensure!(fences == applied + undone, "{fences} fence rows for {applied} + {undone} effects");
+            anyhow::ensure!(
+                fences == applied + undone,
+                "{fences} fence rows for {applied} + {undone} effects"
+            );
         }
         Ok(Seen { applied, undone })
     }

@@ -34,7 +34,8 @@ impl<F: Family> Stand<F> {
     /// The step, with its undo.
     pub fn rig(&self) -> Result<Rig> {
         let secrets = self.family.secrets();
-        let secrets: Vec<(&str, &str)> = secrets.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let secrets: Vec<(&str, &str)> =
+            secrets.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let mut rig = Rig::of_class(&self.family.action(), F::ROW.class, &secrets)?;
         if let Some(undo) = self.family.undo() {
             rig.step.undo = Undo::Action(Rig::of_class(&undo, F::ROW.class, &secrets)?.step.action);

@@ -170,8 +170,7 @@ impl<F: Family> Case<F> {
         match (cell.boundary.point(), cell.boundary) {
             (Some(point), _) => daemon.launch(Some(&cell.way.armed(point)))?,
             (None, boundary) => {
-                let mode =
-                    if boundary == Boundary::InDispatch { Mode::HoldBefore } else { Mode::HoldAnswer };
+                let mode = if boundary == Boundary::InDispatch { Mode::HoldBefore } else { Mode::HoldAnswer };
                 family.gate().arm(F::ROW.effect, mode)?;
                 daemon.launch(None)?;
             }
@@ -183,8 +182,7 @@ impl<F: Family> Case<F> {
     /// A deployment whose smoke test fails: a P1 row that holds without statistics, so that the step begins at once.
     async fn go_bad(&self) -> Result<()> {
         self.daemon.deployed("shop", "v2", Some("v1")).await?;
-        let report =
-            serde_json::json!({ "service": "shop", "report": "smoke_test_failed", "state": "firing", "id": "smoke-1" });
+        let report = serde_json::json!({ "service": "shop", "report": "smoke_test_failed", "state": "firing", "id": "smoke-1" });
         // The agent may be gone before it answers: whether this is on disk is the agent's own matter, and it must be
         // if it was acknowledged.
         match self.daemon.post("/v1/events", &report).await {
@@ -198,7 +196,8 @@ impl<F: Family> Case<F> {
     async fn strike(&self) -> Result<()> {
         if let Some(point) = self.cell.boundary.point() {
             let hit = format!("crash point {point} hit");
-            return wait::until(&hit, PATIENCE, async || Ok(self.daemon.log().contains(&hit).then_some(()))).await;
+            return wait::until(&hit, PATIENCE, async || Ok(self.daemon.log().contains(&hit).then_some(())))
+                .await;
         }
         wait::until("the effect at the gate", PATIENCE, async || {
             let held = self.family.gate().hits() > 0;
@@ -219,7 +218,11 @@ impl<F: Family> Case<F> {
             let stat = format!("/proc/{}/stat", self.process()?.pid());
             wait::until("the agent to stand still", PATIENCE, async || {
                 let stat = std::fs::read_to_string(&stat).context("asking for the agent's state")?;
-                Ok(stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')).then_some(()))
+                Ok(stat
+                    .rsplit(')')
+                    .next()
+                    .is_some_and(|rest| rest.trim_start().starts_with('T'))
+                    .then_some(()))
             })
             .await?;
             tokio::time::sleep(STILL / 2).await;
@@ -232,7 +235,9 @@ impl<F: Family> Case<F> {
         // What was on its way arrives, be there somebody to hear of it or not. A program that the agent ran is dead.
         self.family.gate().release()?;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let Some(second) = self.cell.second.and_then(Boundary::point) else { return self.daemon.launch(None) };
+        let Some(second) = self.cell.second.and_then(Boundary::point) else {
+            return self.daemon.launch(None);
+        };
         self.daemon.launch(Some(second))?;
         // It may not come by there, for example because the plan is stuck.
         let due = wait::until("a second end, or the end of the plan", PATIENCE, async || {
@@ -294,8 +299,10 @@ pub async fn run<F: Family>(cell: Cell, one_shot: bool) -> Result<Option<Ended>>
     case.daemon.ready().await?;
     let closed = case.daemon.until_closed("shop", PATIENCE).await?;
     let story = case.daemon.story("shop").await;
-    let ended =
-        Ended { seen: case.family.seen().await?, phase: closed["phase"].as_str().unwrap_or_default().to_owned() };
+    let ended = Ended {
+        seen: case.family.seen().await?,
+        phase: closed["phase"].as_str().unwrap_or_default().to_owned(),
+    };
     judge(cell, one_shot, &ended).with_context(|| format!("{ended:?}\n{story}"))?;
     let pages = case.daemon.log().matches("a person is needed").count();
     ensure!(!ended.phase.starts_with("closed: stuck") || pages >= 1, "nobody was called\n{story}");
@@ -329,7 +336,10 @@ fn judge(cell: Cell, one_shot: bool, ended: &Ended) -> Result<()> {
         Way::Pause => {}
     }
     if !stuck {
-        ensure!(seen.applied == 1 && ended_as("closed: rolled back, recovered"), "done, or stuck with a page");
+        ensure!(
+            seen.applied == 1 && ended_as("closed: rolled back, recovered"),
+            "done, or stuck with a page"
+        );
     }
     if cell.second.is_none() && cell.way != Way::Pause && doubt {
         let happened = matches!(cell.boundary, Boundary::BeforeReply | Boundary::BeforeOutcome);
