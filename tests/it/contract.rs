@@ -2,8 +2,8 @@
 //!
 //! A family says how its target is set up, what its step is, how its effects are counted from outside, how its server is
 //! made to refuse, and who else changes the same object. `suite` does the rest: run twice, refused before, answer lost
-//! after, undone twice, cancelled before and during, timed out, overtaken by a third party. Every injected fault is counted
-//! where it is injected, and a fault that was not met fails the test.
+//! after, undone twice, cancelled before and during, timed out, delivered late, overtaken by a third party. Every injected
+//! fault is counted where it is injected, and a fault that was not met fails the test.
 //!
 //! What a family cannot have stands in its row with the reason. A new variant of [`ActionSpec`] does not compile without a
 //! row in [`row`].
@@ -65,6 +65,11 @@ macro_rules! kept_by {
             }
 
             #[tokio::test]
+            async fn an_effect_that_arrives_late_is_not_a_second_one() -> anyhow::Result<()> {
+                suite::arrives_late::<$family>().await
+            }
+
+            #[tokio::test]
             async fn a_third_party_between_look_and_write_is_respected() -> anyhow::Result<()> {
                 suite::third_party::<$family>().await
             }
@@ -110,7 +115,7 @@ async fn every_family_has_a_row_with_reasons() -> anyhow::Result<()> {
         check::<Kubernetes>().await?,
     ];
     for row in rows {
-        for rule in [row.undo, row.third_party] {
+        for rule in [row.undo, row.late, row.third_party] {
             match rule {
                 Rule::Kept => println!("{:<12} kept", row.name),
                 Rule::NotPossible(reason) => {

@@ -35,6 +35,9 @@ impl Family for Command {
         name: "command",
         class: EffectClass::Keyed,
         undo: Rule::Kept,
+        late: Rule::NotPossible(
+            "a program that is given up is killed with everything that it started, so that nothing of it can arrive",
+        ),
         third_party: Rule::NotPossible(
             "the agent does not see what a program reads before it writes; holding on to it is the program's own part",
         ),

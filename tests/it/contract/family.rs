@@ -22,6 +22,8 @@ pub struct Row {
     pub class: EffectClass,
     /// Whether its step can be undone.
     pub undo: Rule,
+    /// Whether an effect that arrives after the step was taken again is kept from being a second one.
+    pub late: Rule,
     /// Whether it notices what somebody else does to the same object between its look and its write.
     pub third_party: Rule,
     /// What the network carries only when the step has its effect.

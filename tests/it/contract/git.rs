@@ -26,6 +26,7 @@ impl Family for Git {
         undo: Rule::NotPossible(
             "history is never taken back: going forward again is a new commit, which is a person's to make",
         ),
+        late: Rule::Kept,
         third_party: Rule::Kept,
         // A pack begins with it, and only a push sends one.
         effect: b"PACK\0\0\0\x02",

@@ -72,6 +72,7 @@ impl Family for Http {
         name: "http",
         class: EffectClass::Keyed,
         undo: Rule::Kept,
+        late: Rule::Kept,
         third_party: Rule::Kept,
         effect: b"POST /switch",
         between: b"POST /switch",

@@ -37,6 +37,7 @@ impl Family for Kubernetes {
         name: "kubernetes",
         class: EffectClass::CompareAndSet,
         undo: Rule::Kept,
+        late: Rule::Kept,
         third_party: Rule::Kept,
         effect: b"PATCH /apis/",
         between: b"PATCH /apis/",

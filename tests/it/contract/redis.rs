@@ -27,6 +27,9 @@ impl Family for Redis {
         name: "redis",
         class: EffectClass::Lookup,
         undo: Rule::Kept,
+        late: Rule::NotPossible(
+            "a SET that arrives late sets the same value again: two commands, and the state of one",
+        ),
         third_party: Rule::NotPossible(
             "a key is set or it is not: what it held does not matter to the step, and Redis' SET asks for no precondition",
         ),

@@ -40,6 +40,7 @@ impl Family for Sql {
         name: "sql",
         class: EffectClass::Lookup,
         undo: Rule::Kept,
+        late: Rule::Kept,
         third_party: Rule::Kept,
         effect: b"COMMIT\0",
         // The statement is on its way: the fence row stands, the row to be changed is not locked yet.

@@ -185,6 +185,24 @@ pub async fn timed_out<F: Family>() -> Result<()> {
     stand.expect(ONE, "after the recovery").await
 }
 
+/// The network delivers an effect after the agent has given it up and has taken the step again.
+pub async fn arrives_late<F: Family>() -> Result<()> {
+    let Rule::Kept = F::ROW.late else { return Ok(()) };
+    let stand = Stand::<F>::new().await?;
+    let rig = stand.rig()?.within(Span::from_milliseconds(u64::try_from(SHORT.as_millis())?));
+    stand.arm(Mode::HoldBefore)?;
+    let outcome = rig.first().await;
+    ensure!(stand.family.gate().hits() == 1, "the fault was not met: {outcome:?}");
+    expect(&outcome, &["unknown"], "held back")?;
+    stand.expect(NONE, "held back").await?;
+    // Where the target itself keeps a second one waiting for the first, nobody knows more yet.
+    expect(&rig.again().await, &["done", "unknown"], "the recovering run")?;
+    stand.family.gate().release()?;
+    tokio::time::sleep(AT_ONCE).await;
+    expect(&stand.rig()?.again().await, &["done", "there already"], "a last run")?;
+    stand.expect(ONE, "after all have arrived").await
+}
+
 pub async fn third_party<F: Family>() -> Result<()> {
     let Rule::Kept = F::ROW.third_party else { return Ok(()) };
     let stand = Stand::<F>::new().await?;
