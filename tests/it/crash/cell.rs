@@ -15,9 +15,9 @@ use tests::wait;
 /// For anything that comes by itself, on a machine at several times its load.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What a step may take where the agent stands still …
-const SHORT: Duration = Duration::from_secs(5);
+const SHORT: Duration = Duration::from_secs(8);
 /// … and how long it stands still.
-const STILL: Duration = Duration::from_secs(7);
+const STILL: Duration = Duration::from_secs(10);
 
 /// Where in a step the fault comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use super::cell::{Cell, Ended, run};
 use crate::contract::{Command, Git, Http, Kubernetes, Redis, Sql};
-use anyhow::{Result, ensure};
-use std::rc::Rc;
+use anyhow::{Context, Result, ensure};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 /// Cells mostly wait: for servers to start, for the agent to look, for a pause to pass.
 const AT_ONCE: usize = 5;
@@ -44,25 +44,26 @@ async fn one(cell: Cell) -> Result<Option<Ended>> {
 
 /// Prints a line for each cell; an error names every cell that broke a promise.
 pub async fn run_all(cells: impl IntoIterator<Item = Cell>) -> Result<()> {
-    LocalSet::new().run_until(all(cells)).await
-}
-
-async fn all(cells: impl IntoIterator<Item = Cell>) -> Result<()> {
-    let places = Rc::new(Semaphore::new(AT_ONCE));
+    let began = Instant::now();
+    let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
     for cell in cells {
-        let places = places.clone();
-        running.spawn_local(async move {
-            let _place = places.acquire().await;
+        let place = places.clone().acquire_owned().await?;
+        // A thread and a runtime each: while one waits for `initdb`, the gates of the others go on.
+        running.spawn_blocking(move || {
+            let _place = place;
             let began = Instant::now();
-            (cell, one(cell).await, began.elapsed())
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let result = runtime.context("making a runtime").and_then(|runtime| runtime.block_on(one(cell)));
+            let took = began.elapsed();
+            println!("{}", line(cell, &result, took));
+            (cell, result)
         });
     }
-    let (mut failures, mut hit, began) = (Vec::new(), 0, Instant::now());
+    let (mut failures, mut hit) = (Vec::new(), 0);
     while let Some(ended) = running.join_next().await {
-        let (cell, result, took) = ended?;
+        let (cell, result) = ended?;
         hit += usize::from(matches!(result, Ok(Some(_))));
-        println!("{}", line(cell, &result, took));
         if let Err(error) = result {
             failures.push(format!("{cell}: {error:#}"));
         }
