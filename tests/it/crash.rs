@@ -76,3 +76,8 @@ async fn every_pair_of_crashes() -> Result<()> {
 async fn a_step_that_takes_the_agent_down_three_times_is_stuck() -> Result<()> {
     cell::three_times(Boundary::BeforeDispatch).await
 }
+
+#[tokio::test]
+async fn an_agent_that_stands_still_beyond_the_plans_time_begins_nothing() -> Result<()> {
+    cell::beyond_the_plans_time().await
+}

@@ -1,6 +1,7 @@
 //! One cell: an agent, a deployment that fails its smoke test, a step of one family, and one fault at one boundary.
 
 use super::matrix::Who;
+use crate::contract::Command;
 use crate::contract::family::{Family, Rule, Seen};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
@@ -146,7 +147,7 @@ fn class(class: EffectClass) -> &'static str {
 }
 
 impl<F: Family> Case<F> {
-    async fn new(cell: Cell, one_shot: bool) -> Result<Case<F>> {
+    async fn new(cell: Cell, one_shot: bool, guards: &str) -> Result<Case<F>> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let family = F::set_up().await?;
         let service = Victim::start(&Release::healthy("v2")).await?;
@@ -165,7 +166,7 @@ impl<F: Family> Case<F> {
             let failing = "action: { command: { argv: [/nonexistent/program] } }";
             steps.push_str(&format!("    - {{ name: fail, class: one_shot, {failing} }}\n"));
         }
-        daemon.reconfigure(&config(&service, &steps))?;
+        daemon.reconfigure(&config(&service, &steps, guards))?;
         daemon.set_environment(&family.secrets());
         match (cell.boundary.point(), cell.boundary) {
             (Some(point), _) => daemon.launch(Some(&cell.way.armed(point)))?,
@@ -255,7 +256,7 @@ impl<F: Family> Case<F> {
     }
 }
 
-fn config(service: &Victim, steps: &str) -> String {
+fn config(service: &Victim, steps: &str, guards: &str) -> String {
     // Ten addresses of the same service: ten samples a second instead of one.
     let targets: Vec<String> =
         (0..10).map(|number| format!("\"http://{}/healthz?{number}\"", service.address())).collect();
@@ -276,7 +277,7 @@ services:
     signals:
       availability: {{ source: health, measure: {{ availability: {{ up: probe_success }} }} }}
     watch: {{ look_every: 500ms, watch_for: 1h, verify_for: 30s, verify_soak: 1s, soak: 1s, max_sample_age: 3s }}
-    guards: {{ known_good_for: 0s, known_good_requests: 0 }}
+    guards: {{ known_good_for: 0s, known_good_requests: 0{guards} }}
 "#
     )
 }
@@ -287,7 +288,7 @@ pub async fn run<F: Family>(cell: Cell, one_shot: bool) -> Result<Option<Ended>>
     if let (true, Rule::NotPossible(_)) = (undoes, F::ROW.undo) {
         return Ok(None);
     }
-    let mut case = Case::<F>::new(cell, one_shot).await?;
+    let mut case = Case::<F>::new(cell, one_shot, "").await?;
     let (told, struck) = tokio::join!(case.go_bad(), async {
         let struck = case.strike().await;
         // Whoever stands still answers nobody.
@@ -350,9 +351,8 @@ fn judge(cell: Cell, one_shot: bool, ended: &Ended) -> Result<()> {
 
 /// A step that takes the agent down with each attempt is not tried for ever.
 pub async fn three_times(boundary: Boundary) -> Result<()> {
-    use crate::contract::Command;
     let cell = Cell { who: Who::Command, boundary, way: Way::Kill, second: None };
-    let mut case = Case::<Command>::new(cell, false).await?;
+    let mut case = Case::<Command>::new(cell, false, "").await?;
     case.go_bad().await?;
     for _ in 0..2 {
         case.daemon.ended(PATIENCE).await?;
@@ -365,5 +365,27 @@ pub async fn three_times(boundary: Boundary) -> Result<()> {
     let phase = closed["phase"].as_str().unwrap_or_default();
     ensure!(phase.starts_with("closed: stuck"), "{phase}");
     ensure!(case.family.seen().await? == Seen { applied: 0, undone: 0 });
+    Ok(())
+}
+
+/// What was intended before the agent stood still is not done when it wakes after the plan's time.
+pub async fn beyond_the_plans_time() -> Result<()> {
+    let cell = Cell { who: Who::Command, boundary: Boundary::AfterIntent, way: Way::Pause, second: None };
+    let mut case = Case::<Command>::new(cell, false, ", plan_limit: 8s").await?;
+    let (told, struck) = tokio::join!(case.go_bad(), case.strike());
+    told?;
+    struck?;
+    case.come_back().await?;
+    case.daemon.ready().await?;
+    let closed = case.daemon.until_closed("shop", PATIENCE).await?;
+    let story = case.daemon.story("shop").await;
+    ensure!(
+        case.family.seen().await? == Seen { applied: 0, undone: 0 },
+        "an effect of a plan whose time is over\n{story}"
+    );
+    ensure!(story.contains("the plan has taken more than"), "nobody is told why\n{story}");
+    let phase = closed["phase"].as_str().unwrap_or_default();
+    ensure!(!phase.starts_with("closed: rolled back"), "{phase}\n{story}");
+    ensure!(case.daemon.log().contains("a person is needed"), "nobody was called\n{story}");
     Ok(())
 }
