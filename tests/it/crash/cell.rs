@@ -213,8 +213,8 @@ impl<F: Family> Case<F> {
         self.daemon.process().context("the agent was started")
     }
 
-    /// What follows the fault, up to a running agent.
-    async fn come_back(&mut self) -> Result<()> {
+    /// What follows the fault, up to a running agent, and whether a second fault was met on the way.
+    async fn come_back(&mut self) -> Result<bool> {
         if self.cell.way == Way::Pause {
             let stat = format!("/proc/{}/stat", self.process()?.pid());
             wait::until("the agent to stand still", PATIENCE, async || {
@@ -230,14 +230,16 @@ impl<F: Family> Case<F> {
             // The world goes on meanwhile.
             self.family.gate().release()?;
             tokio::time::sleep(STILL / 2).await;
-            return self.process()?.signal(Signal::SIGCONT);
+            self.process()?.signal(Signal::SIGCONT)?;
+            return Ok(false);
         }
         self.daemon.ended(PATIENCE).await?;
         // What was on its way arrives, be there somebody to hear of it or not. A program that the agent ran is dead.
         self.family.gate().release()?;
         tokio::time::sleep(Duration::from_millis(300)).await;
         let Some(second) = self.cell.second.and_then(Boundary::point) else {
-            return self.daemon.launch(None);
+            self.daemon.launch(None)?;
+            return Ok(false);
         };
         self.daemon.launch(Some(second))?;
         // It may not come by there, for example because the plan is stuck.
@@ -247,12 +249,13 @@ impl<F: Family> Case<F> {
             }
             Ok(self.daemon.watch("shop").await.is_ok_and(|watch| watch["closed"] == true).then_some(false))
         });
-        if due.await? {
+        let met = due.await?;
+        if met {
             let log = self.daemon.ended(PATIENCE).await?;
             ensure!(log.contains(&format!("crash point {second} hit")), "it ended by itself: {log}");
             self.daemon.launch(None)?;
         }
-        Ok(())
+        Ok(met)
     }
 }
 
@@ -296,7 +299,7 @@ pub async fn run<F: Family>(cell: Cell, one_shot: bool) -> Result<Option<Ended>>
     });
     told?;
     struck?;
-    case.come_back().await?;
+    let second = case.come_back().await?;
     case.daemon.ready().await?;
     let closed = case.daemon.until_closed("shop", PATIENCE).await?;
     let story = case.daemon.story("shop").await;
@@ -304,7 +307,7 @@ pub async fn run<F: Family>(cell: Cell, one_shot: bool) -> Result<Option<Ended>>
         seen: case.family.seen().await?,
         phase: closed["phase"].as_str().unwrap_or_default().to_owned(),
     };
-    judge(cell, one_shot, &ended).with_context(|| format!("{ended:?}\n{story}"))?;
+    judge(cell, one_shot, second, &ended).with_context(|| format!("{ended:?}\n{story}"))?;
     let pages = case.daemon.log().matches("a person is needed").count();
     ensure!(!ended.phase.starts_with("closed: stuck") || pages >= 1, "nobody was called\n{story}");
     let records = case.daemon.verified_records().await?;
@@ -313,8 +316,8 @@ pub async fn run<F: Family>(cell: Cell, one_shot: bool) -> Result<Option<Ended>>
     Ok(Some(ended))
 }
 
-/// What safety demands.
-fn judge(cell: Cell, one_shot: bool, ended: &Ended) -> Result<()> {
+/// What safety demands; `second` says whether the second fault was met.
+fn judge(cell: Cell, one_shot: bool, second: bool, ended: &Ended) -> Result<()> {
     let seen = ended.seen;
     let ended_as = |words: &str| ended.phase.starts_with(words);
     if cell.boundary == Boundary::InCompensation {
@@ -329,7 +332,8 @@ fn judge(cell: Cell, one_shot: bool, ended: &Ended) -> Result<()> {
         return Ok(());
     }
     // Nobody can look for the effect of a one-shot step.
-    let doubt = cell.boundary.in_doubt() || cell.second.is_some_and(Boundary::in_doubt);
+    let second_doubt = second && cell.second.is_some_and(Boundary::in_doubt);
+    let doubt = cell.boundary.in_doubt() || second_doubt;
     let stuck = ended_as("closed: stuck");
     match cell.way {
         Way::Kill | Way::Abort if doubt => ensure!(stuck, "nobody can know, and it does not say so"),
