@@ -2,7 +2,7 @@
 # Every target looks for what it needs and installs what is missing (Debian or Ubuntu, as root); see deploy/setup/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check measure-idle bench-detection bench-speed setup-build setup-test setup-check
+.PHONY: help demo build test test-crash check measure-idle bench-detection bench-speed setup-build setup-test setup-check
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -27,6 +27,9 @@ build: setup-build ## the program, for this computer
 
 test: setup-build setup-test ## every test, against real servers that the tests start themselves
 	cargo test --workspace --locked --no-fail-fast $(ARGS) 2>&1 | deploy/check/count-tests.awk
+
+test-crash: setup-build setup-test ## every crash at every boundary of every action, some 10 minutes, a line for each
+	cargo test -p tests --locked --test it crash:: -- --ignored --nocapture --test-threads=1 $(ARGS)
 
 check: setup-build setup-check ## format, lints, documentation, dependencies
 	cargo fmt --all --check

@@ -65,7 +65,10 @@ impl Executor {
         tracing::info!(plan = %permit.plan, step = %permit.step.name, attempt = permit.attempt, "acting");
         let outcome =
             run_step(&permit.plan, &permit.step, direction, permit.unknown, cancel, &self.secrets).await;
-        crash::point("after-effect");
+        crash::point(match direction {
+            actions::Direction::Apply => "after-effect",
+            actions::Direction::Undo => "in-compensation",
+        });
         tracing::info!(plan = %permit.plan, step = %permit.step.name, attempt = permit.attempt, ?outcome, "acted");
         outcome
     }

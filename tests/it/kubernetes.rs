@@ -6,7 +6,7 @@ mod owners;
 mod permissions;
 mod road;
 mod rollouts;
-mod stage;
+pub mod stage;
 
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 mod analyze;
 mod arms;
 mod canary;
+mod contract;
 mod crash;
 mod git;
 mod hostile;

@@ -78,7 +78,14 @@ impl Daemon {
         std::fs::write(self.folder.path().join("turnback.yaml"), text).context("writing the configuration")
     }
 
-    /// Starts the process, with the crash point `crash` armed if given.
+    /// Further environment variables for the next start.
+    pub fn set_environment(&mut self, environment: &[(&str, String)]) {
+        self.environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    }
+
+    /// Starts the process, with the crash point `crash` armed if given: `NAME` for `kill -9` there, `NAME=ACTION` for
+    /// another action of [`agent::crash::point`].
     ///
     /// # Errors
     /// If the program cannot be started.
@@ -93,7 +100,8 @@ impl Daemon {
             .arg(self.state_dir());
         command.envs(self.environment.iter().cloned());
         if let Some(point) = crash {
-            command.env("FAILPOINTS", format!("{point}=return"));
+            let armed = if point.contains('=') { point.to_owned() } else { format!("{point}=return") };
+            command.env("FAILPOINTS", armed);
         }
         self.process = Some(Process::start(command, &self.folder.path().join("log"))?);
         Ok(())

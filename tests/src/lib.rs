@@ -16,6 +16,7 @@
 //! | a Git repository that others push to | [`git::GitServer`] |
 //! | a PostgreSQL server, and a network that fails at its `COMMIT` | [`postgres::PostgresServer`], [`cutter::Cutter`] |
 //! | a Redis server | [`redis::RedisServer`] |
+//! | an effect held back, or its answer lost | [`gate::Gate`] before any of them |
 //! | one step, run as the executor does | [`steps::Rig`] |
 //! | a Kubernetes cluster | [`kubernetes::Cluster::shared`] |
 //! | an HTTP server whose answers get lost | [`fault_proxy::FaultProxy`] before it |
@@ -29,6 +30,7 @@ pub mod cutter;
 pub mod daemon;
 pub mod envoy;
 pub mod fault_proxy;
+pub mod gate;
 pub mod git;
 pub mod http;
 pub mod journal;

@@ -9,7 +9,11 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Parser;
 use jiff::Timestamp;
+use tests::gate::{FileGate, Mode};
 use tests::journal::{self, Effect};
+
+/// How it ends without an effect when its gate says so.
+const REFUSED: u8 = 75;
 
 /// Appends one line to an effects journal.
 #[derive(Debug, Parser)]
@@ -38,6 +42,9 @@ struct Arguments {
     /// Do nothing if the journal has an effect with this key already: what a target that knows idempotency keys does.
     #[arg(long)]
     once_per_key: bool,
+    /// A folder with a gate that is asked before the effect.
+    #[arg(long)]
+    gate: Option<PathBuf>,
     /// How to end, once the effect is durable.
     #[arg(long, default_value_t = 0)]
     exit: u8,
@@ -46,6 +53,13 @@ struct Arguments {
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     std::thread::sleep(Duration::from_millis(arguments.sleep_before_ms));
+    let gate = arguments.gate.as_deref().map(FileGate::new);
+    let mode = gate.as_ref().map(FileGate::pass).transpose()?.flatten();
+    match (&gate, mode) {
+        (Some(gate), Some(Mode::HoldBefore)) => gate.wait(),
+        (_, Some(Mode::Refuse)) => return Ok(ExitCode::from(REFUSED)),
+        _ => {}
+    }
     let known = || -> Result<bool> {
         Ok(journal::read(&arguments.journal)?.iter().any(|effect| effect.key == arguments.key))
     };
@@ -61,6 +75,11 @@ fn main() -> Result<ExitCode> {
         pid: std::process::id(),
     };
     journal::append(&arguments.journal, &effect)?;
+    match (&gate, mode) {
+        (Some(gate), Some(Mode::HoldAnswer)) => gate.wait(),
+        (_, Some(Mode::LoseAnswer)) => std::process::abort(),
+        _ => {}
+    }
     std::thread::sleep(Duration::from_millis(arguments.sleep_after_ms));
     Ok(ExitCode::from(arguments.exit))
 }
