@@ -4,6 +4,7 @@ mod analyze;
 mod arms;
 mod canary;
 mod crash;
+mod deploy;
 mod git;
 mod hostile;
 mod kubernetes;
