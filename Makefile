@@ -2,7 +2,7 @@
 # Every target looks for what it needs and installs what is missing (Debian or Ubuntu, as root); see deploy/setup/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-crash check measure-idle bench-detection bench-speed setup-build setup-test setup-check
+.PHONY: help demo build test test-crash check image measure-idle bench-detection bench-speed setup-build setup-test setup-check
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -36,6 +36,9 @@ check: setup-build setup-check ## format, lints, documentation, dependencies
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	deploy/check/dependencies.sh
+
+image: ## the container image, built and tried (ARGS="--host PROGRAM" takes a program of this computer, without a registry)
+	deploy/docker/image.sh $(ARGS)
 
 measure-idle: setup-build ## start-up time and memory of the idle daemon, against their limits
 	cargo build --release --locked -p agent --bin turnback

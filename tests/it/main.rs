@@ -5,6 +5,7 @@ mod arms;
 mod canary;
 mod contract;
 mod crash;
+mod deploy;
 mod git;
 mod hostile;
 mod kubernetes;
