@@ -18,18 +18,13 @@ type With = BTreeMap<String, Value>;
 
 /// By runbook and choice.
 fn samples() -> BTreeMap<String, BTreeMap<String, With>> {
-    let text =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/runbooks/samples.yaml")).unwrap();
-    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("samples.yaml: {error}"))
+    let text = include_str!("runbooks/samples.yaml");
+    serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("samples.yaml: {error}"))
 }
 
 fn template(name: &str) -> RunbookTemplate {
     let shipped = SHIPPED_RUNBOOKS.iter().find(|shipped| shipped.name == name).unwrap();
-    let text =
-        std::fs::read_to_string(format!("{}/library/runbooks/{name}.yaml", env!("CARGO_MANIFEST_DIR")))
-            .unwrap();
-    let _ = shipped;
-    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
+    serde_saphyr::from_str(shipped.text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// Every runbook in every choice of the samples.
@@ -193,13 +188,8 @@ const TRACES: [(&str, &str); 5] = [
 #[test]
 fn every_procedure_is_covered_step_by_step_in_its_order() {
     let mut faults = Vec::new();
-    for (name, _text) in TRACES {
-        let text = std::fs::read_to_string(format!(
-            "{}/tests/runbooks/trace/{name}.yaml",
-            env!("CARGO_MANIFEST_DIR")
-        ))
-        .unwrap();
-        let said: Vec<Said> = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for (name, text) in TRACES {
+        let said: Vec<Said> = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let places: Vec<Vec<String>> = template(name)
             .steps
             .iter()
