@@ -51,7 +51,7 @@ const SERVICES: &[Case] = &[
     ),
     (
         "a runbook's secret that cannot be one",
-        "  a:\n    runbook:\n      name: gitops\n      with: { git_repository: /srv/a.git, git_token: { file: token } }\n",
+        "  a:\n    runbook:\n      name: gitops\n      with: { git_repository: 'https://git.example/a.git', git_token: { file: token } }\n",
         &[(4, "services.a.runbook", "at its step `revert`")],
     ),
     (
