@@ -23,7 +23,7 @@ fn samples() -> BTreeMap<String, BTreeMap<String, With>> {
 }
 
 fn template(name: &str) -> RunbookTemplate {
-    let shipped = SHIPPED_RUNBOOKS.iter().find(|shipped| shipped.name == name).unwrap();
+    let shipped = SHIPPED_RUNBOOKS.iter().find(|shipped| shipped.name == name).expect("it ships");
     serde_saphyr::from_str(shipped.text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -41,11 +41,11 @@ fn all() -> Vec<(String, Runbook)> {
 }
 
 fn plan(runbook: &Runbook) -> RollbackPlan {
-    let at: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-    let release = |text: &str| Release { version: Version::new(text).unwrap() };
+    let at: Timestamp = "2026-03-01T12:00:00Z".parse().expect("a time");
+    let release = |text: &str| Release { version: Version::new(text).expect("a version") };
     let (service, environment) =
-        (ServiceName::new("shop").unwrap(), EnvironmentName::new("production").unwrap());
-    let source = SourceName::new("ci").unwrap();
+        (ServiceName::new("shop").expect("a name"), EnvironmentName::new("production").expect("a name"));
+    let source = SourceName::new("ci").expect("a name");
     let watch = WatchId::of(&source, "1", &service, &environment);
     let deployment = Deployment {
         service,
