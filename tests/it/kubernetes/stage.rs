@@ -154,6 +154,7 @@ impl Stage {
             action: serde_json::from_value(action).expect("the action is one of the family"),
             class: EffectClass::CompareAndSet,
             inspect: None,
+            verify: None,
             undo: Undo::Impossible,
             timeout: Span::from_seconds(60),
             reversibility: Reversibility::Reversible,
