@@ -35,6 +35,7 @@ use report::{Finding, Findings};
 use rules::ids::{EnvironmentName, ServiceName};
 use rules::matrix::Matrix;
 use rules::ruleset::{RuleSet, SHIPPED_MATRICES, shipped_matrix};
+use rules::runbook::{Runbook, RunbookUse, shipped_runbook};
 use semantic::Subject;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -154,7 +155,7 @@ impl Config {
             environment: environment.clone(),
             signals: found.signals.iter().map(|(name, signal)| (name.clone(), signal.signal(name))).collect(),
             matrix: found.matrix.as_deref().and_then(|name| self.matrix(name)).unwrap_or_else(no_matrix),
-            runbook: found.runbook.as_ref().and_then(|name| self.runbooks.get(name)).cloned(),
+            runbook: found.runbook.as_ref().and_then(|used| self.runbook(used)),
             autonomy: found.autonomy.clone(),
             watch: found.watch.clone(),
             guards: found.guards.clone(),
@@ -163,6 +164,13 @@ impl Config {
             compare: found.compare.clone(),
             depends_on: found.depends_on.clone(),
         }
+    }
+
+    /// A runbook as a service names it: a configured one, or one that ships with its parameters filled in. `None` if
+    /// there is none, or if the values do not fit; of a loaded configuration both were checked.
+    pub fn runbook(&self, used: &RunbookUse) -> Option<Runbook> {
+        let shipped = || shipped_runbook(&used.name)?.fill(&used.with).ok();
+        self.runbooks.get(&used.name).cloned().or_else(shipped)
     }
 
     fn all_matrices(&self) -> BTreeMap<String, Matrix> {

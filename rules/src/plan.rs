@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 pub struct Step {
     /// Its name, unique within the plan.
     pub name: StepName,
+    /// Where in a written procedure it comes from, if its runbook says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// What it does.
     pub action: ActionSpec,
     /// What is known about repeating it.
@@ -91,6 +94,16 @@ pub enum CannotPlan {
     },
 }
 
+impl Step {
+    /// Its name, and where in a written procedure it comes from.
+    pub fn title(&self) -> String {
+        match &self.from {
+            Some(from) => format!("{} ({from})", self.name),
+            None => self.name.to_string(),
+        }
+    }
+}
+
 impl RollbackPlan {
     /// SHA-256 over the plan's canonical JSON (fields in the order of the type, maps sorted).
     pub fn digest(&self) -> PlanDigest {
@@ -129,6 +142,7 @@ pub fn draw_up(
             .with("environment", deployment.environment.as_str())
             .with("from.version", deployment.release.version.as_str())
             .with("to.version", to.version.as_str())
+            .with("before.unix", deployment.at.as_second().saturating_sub(1).to_string())
             .with("plan", id.as_str())
             .with("key", key.clone());
         let filled = |action: &ActionSpec| {
@@ -139,6 +153,7 @@ pub fn draw_up(
         };
         Ok(Step {
             name: template.name.clone(),
+            from: template.from.clone(),
             action: filled(&template.action)?,
             class: template.class,
             inspect: match &template.inspect {

@@ -23,8 +23,10 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::inputs_problems;
 pub use example::{Answer, Example, Sent, body};
 pub use expand::Expanded;
+pub(crate) use expand::{Filler, inputs_in};
 pub use input::{Format, Input, InputKind};
 pub use library::{PRESETS, closest_preset, preset_names, shipped_preset};
 pub use step::PresetUse;

@@ -35,7 +35,7 @@ pub(crate) fn plan_text(watch: &Watch, now: Timestamp) -> String {
         plan.id, plan.service, plan.from.version, plan.to.version, plan.reason, plan.proof
     );
     for (number, step) in plan.steps.iter().enumerate() {
-        text.push_str(&format!("  {}. {}: {}\n", number + 1, step.name, step.action.words()));
+        text.push_str(&format!("  {}. {}: {}\n", number + 1, step.title(), step.action.words()));
     }
     text.push_str(&format!("Digest: {digest}\n"));
     if matches!(watch.phase, crate::watch::Phase::AwaitingApproval { .. }) {
@@ -101,7 +101,7 @@ pub fn needs_person(watch: &Watch, why: &str) -> Effect {
     if let Some(execution) = &watch.execution {
         text.push_str(&format!("Plan {}:\n", execution.plan.id));
         for (number, (step, state)) in execution.states().enumerate() {
-            text.push_str(&format!("  {}. {}: {}\n", number + 1, step.name, why::state_words(state)));
+            text.push_str(&format!("  {}. {}: {}\n", number + 1, step.title(), why::state_words(state)));
         }
     }
     text.push_str("Turnback does nothing further by itself. Look at the service, then `turnback resume`.\n");

@@ -3,6 +3,13 @@
 //! A placeholder `{{name}}` stands for one of a closed list of checked names, so that filling in is all the "template
 //! language" there is: no expressions, no loops, nothing an event could smuggle in.
 
+mod library;
+mod named;
+mod template;
+
+pub use library::{SHIPPED_RUNBOOKS, shipped_runbook};
+pub use template::{RunbookTemplate, RunbookUse};
+
 use crate::action::{
     ActionSpec, CommandSpec, EffectClass, HttpSpec, HttpSuccess, InspectSpec, Reversibility, Undo,
 };
@@ -29,6 +36,9 @@ pub struct Runbook {
 pub struct RunbookStep {
     /// Its name, unique within the runbook.
     pub name: StepName,
+    /// Where in a written procedure it comes from: `Backend, step 2`. For people, who hold the plan against the procedure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// What it does.
     pub action: ActionSpec,
     /// What is known about repeating it. There is no default: somebody must have thought about it.
@@ -49,13 +59,20 @@ pub struct RunbookStep {
 
 /// The longest time-out of a step: beyond it the time limit of the whole plan is broken anyway.
 const LONGEST_STEP: Span = Span::from_minutes(15);
-/// More steps than this is a program, not a runbook; a limit keeps plans readable and records small.
-const MOST_STEPS: usize = 64;
+/// More steps than this is a program, not a runbook; a limit keeps plans readable and records small. The longest that ships,
+/// `node-service` with a static front end, a down migration and everything optional, has 67.
+const MOST_STEPS: usize = 96;
+/// Of the words that say where a step comes from; they stand in one line of a plan.
+const LONGEST_FROM: usize = 160;
 /// Arguments of one command. Linux allows far more; a person who approves a plan reads them.
 const MOST_ARGUMENTS: usize = 128;
 
 /// The names that may stand between `{{` and `}}`.
-pub const PLACEHOLDERS: [&str; 6] = ["service", "environment", "from.version", "to.version", "plan", "key"];
+///
+/// `before.unix` is the second before the deployment happened, in seconds since 1970: what a restore to a point in time
+/// asks for.
+pub const PLACEHOLDERS: [&str; 7] =
+    ["service", "environment", "from.version", "to.version", "before.unix", "plan", "key"];
 
 /// The values of the placeholders for one plan and step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -283,6 +300,9 @@ pub fn problems(runbook: &Runbook) -> Vec<(String, String)> {
         let at = format!("steps.{number}");
         if !names.insert(&step.name) {
             found.push((format!("{at}.name"), format!("another step is called {} too", step.name)));
+        }
+        if let Some(problem) = step.from.as_deref().and_then(template::from_problem) {
+            found.push((format!("{at}.from"), problem));
         }
         if step.timeout == Span::default() || step.timeout > LONGEST_STEP {
             found.push((format!("{at}.timeout"), format!("must be more than 0s and at most {LONGEST_STEP}")));

@@ -42,6 +42,7 @@ impl Rig {
         let name = StepName::new("turn").context("a step's name")?;
         let template = RunbookStep {
             name: name.clone(),
+            from: None,
             action: serde_saphyr::from_str(action).with_context(|| format!("reading {action}"))?,
             class,
             inspect: None,
@@ -62,6 +63,7 @@ impl Rig {
             .with("key", key.clone());
         let step = Step {
             name,
+            from: None,
             action: fill_action(&template.action, &values)?,
             class,
             inspect: None,

@@ -40,6 +40,7 @@ impl World {
     fn step(&self, class: EffectClass, then: &str, look: Option<&str>) -> Step {
         Step {
             name: StepName::new("turn").unwrap(),
+            from: None,
             action: self.script(&format!("echo apply $TURNBACK_KEY >> journal; {then}")),
             class,
             inspect: look

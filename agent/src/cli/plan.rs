@@ -119,6 +119,9 @@ pub(super) fn render(console: &Console, shown: &Shown) -> String {
 
 fn write_step(text: &mut String, step: &Step) {
     let indent = "     ";
+    if let Some(from) = &step.from {
+        line(text, indent, "from", from);
+    }
     write_action(text, indent, "runs", &step.action);
     if let Some(inspect) = &step.inspect {
         write_action(text, indent, "looks by", &inspect.action);
@@ -251,6 +254,7 @@ mod tests {
           drawn     2026-03-01T12:02:03Z
           phase     turning back
           1. deploy (not begun)
+             from      Application, step 2
              runs      /usr/local/bin/deploy --to 1.3.9 "two words"
                          with      REGION="eu\u{1b}[2J"
                          secret    KEY from the file /run/secrets/deploy

@@ -1,15 +1,15 @@
 //! What types cannot say: names that are referred to, addresses, selectors, runbooks, matrices, times.
 
 mod bounds;
+mod runbooks;
 mod services;
 
 use super::report::{Finding, Findings};
 use super::tree::{Node, Path};
 use super::{Config, SignalSourcesConfig};
-use rules::action::{ActionSpec, SecretRef};
+use rules::action::SecretRef;
 use rules::matrix::Matrix;
 use rules::ruleset::SHIPPED_MATRICES;
-use rules::runbook::{Runbook, RunbookStep};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is checked.
@@ -193,17 +193,21 @@ fn sources(subject: &Subject<'_>, findings: &mut Findings) {
     }
 }
 
+fn secret_problem(secret: &SecretRef) -> Option<&'static str> {
+    match secret {
+        SecretRef::Env(name) if name.is_empty() || name.contains(['=', '\0', ' ']) => {
+            Some("this is not the name of an environment variable")
+        }
+        SecretRef::File(path) if !path.starts_with('/') => Some("the path of a secret must begin with /"),
+        SecretRef::Env(_) | SecretRef::File(_) => None,
+    }
+}
+
 /// References to secrets that no component checks for itself.
 fn secrets(subject: &Subject<'_>, findings: &mut Findings) {
     let config = subject.config;
     let mut check = |start: &[&str], dotted: &str, secret: &SecretRef| {
-        let wrong = match secret {
-            SecretRef::Env(name) if name.is_empty() || name.contains(['=', '\0', ' ']) => {
-                Some("this is not the name of an environment variable")
-            }
-            SecretRef::File(path) if !path.starts_with('/') => Some("the path of a secret must begin with /"),
-            SecretRef::Env(_) | SecretRef::File(_) => None,
-        };
+        let wrong = secret_problem(secret);
         // The content is not shown: somebody may have written the secret itself here.
         if let Some(finding) = wrong.and_then(|text| subject.add(findings, start, dotted, text)) {
             finding.show = super::report::Show::UpToHere;
@@ -232,44 +236,10 @@ fn secrets(subject: &Subject<'_>, findings: &mut Findings) {
         }
     }
     for (name, runbook) in &config.runbooks {
-        for (at, secret) in runbook_secrets(runbook) {
+        for (at, secret) in runbooks::secrets(runbook) {
             check(&["runbooks", name], &at, secret);
         }
     }
-}
-
-fn runbook_secrets<'a>(runbook: &'a Runbook) -> Vec<(String, &'a SecretRef)> {
-    let mut found = Vec::new();
-    for (number, RunbookStep { action, inspect, verify, undo, .. }) in runbook.steps.iter().enumerate() {
-        let undo = match undo {
-            rules::action::Undo::Action(action) => Some(action),
-            rules::action::Undo::NotNeeded | rules::action::Undo::Impossible => None,
-        };
-        let inspect = inspect.as_ref().map(|inspect| &inspect.action);
-        let verify = verify.as_ref().map(|verify| &verify.action);
-        let all = [
-            ("action", Some(action)),
-            ("inspect.action", inspect),
-            ("verify.action", verify),
-            ("undo.action", undo),
-        ];
-        for (key, action) in all {
-            let named = |secrets: &'a BTreeMap<String, SecretRef>| -> Vec<(String, &'a SecretRef)> {
-                secrets.iter().map(|(name, secret)| (name.clone(), secret)).collect()
-            };
-            let (kind, secrets) = match action {
-                None | Some(ActionSpec::Kubernetes(_)) => continue,
-                Some(ActionSpec::Command(command)) => ("command.secret_env", named(&command.secret_env)),
-                Some(ActionSpec::Http(http)) => ("http.secret_headers", named(&http.secret_headers)),
-                Some(ActionSpec::Git(git)) => ("git", git.secrets()),
-                Some(ActionSpec::Sql(sql)) => ("sql", sql.secrets()),
-                Some(ActionSpec::Redis(redis)) => ("redis", redis.secrets()),
-            };
-            let place = |(name, secret)| (format!("steps.{number}.{key}.{kind}.{name}"), secret);
-            found.extend(secrets.into_iter().map(place));
-        }
-    }
-    found
 }
 
 fn matrices(subject: &Subject<'_>, findings: &mut Findings) {

@@ -16,7 +16,7 @@ use rules::fleet::Freeze;
 use rules::ids::{EnvironmentName, ServiceName, SignalName, SourceName};
 use rules::matrix::Matrix;
 use rules::ruleset::{GuardSettings, Statistics, WatchSettings};
-use rules::runbook::Runbook;
+use rules::runbook::{Runbook, RunbookUse};
 use rules::signal::{Measure, Role, Signal};
 use rules::units::Span;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -50,7 +50,7 @@ pub struct Config {
     /// `matrices`.
     #[serde(skip_serializing)]
     pub matrix_files: BTreeMap<String, PathBuf>,
-    /// Ways to turn services back, by name.
+    /// Ways to turn services back, by name, besides those that ship. Of the same name, these win.
     pub runbooks: BTreeMap<String, Runbook>,
     /// What holds for services that say nothing else.
     pub defaults: Defaults,
@@ -212,9 +212,10 @@ pub struct Service {
     /// What is bad: the name of a matrix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matrix: Option<String>,
-    /// How it is turned back: the name of a runbook. Without one nothing can be.
+    /// How it is turned back: the name of a runbook, configured or one that ships, which may need values for its
+    /// parameters: `{name: node-service, with: {…}}`. Without a runbook nothing can be.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub runbook: Option<String>,
+    pub runbook: Option<RunbookUse>,
     /// What may be done alone. `level` replaces the default; of the limits by severity and by reversibility the
     /// stricter one holds.
     pub autonomy: Autonomy,

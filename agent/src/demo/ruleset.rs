@@ -137,6 +137,7 @@ fn runbook(place: &Place<'_>) -> anyhow::Result<Runbook> {
         let reversibility = Reversibility::Reversible;
         anyhow::Ok(RunbookStep {
             name: StepName::new(name)?,
+            from: None,
             action,
             class,
             inspect,

@@ -117,6 +117,7 @@ fn stage(recorder: &mut Recorder, out: &Expanded, example: &Example, case: Case)
     let looked = if case == Case::There { yes } else { no };
     Ok(Step {
         name: StepName::new("example").map_err(|bad| Fault::Example(bad.to_string()))?,
+        from: None,
         action: recorder.redirect(Role::Apply, &out.action, applied)?,
         class: out.class,
         inspect: question(Role::Inspect, &out.inspect, looked, recorder)?,

@@ -1,10 +1,10 @@
 //! What can be wrong with a preset itself. The library's own are held against this by a test.
 
 use super::expand::{Piece, is_json, pieces, whole_input};
-use super::{Format, InputKind, Preset, input};
+use super::{Format, Input, InputKind, Preset, input};
 use crate::action::{ActionSpec, EffectClass, HttpSpec, SecretRef};
 use crate::runbook::{PLACEHOLDERS, action_problems};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything wrong, each with the key at fault.
 pub(super) fn problems(preset: &Preset) -> Vec<(String, String)> {
@@ -34,13 +34,19 @@ pub(super) fn problems(preset: &Preset) -> Vec<(String, String)> {
         texts_problems(preset, key, action, &mut used, &mut found);
         shape_problems(preset, key, action, &mut found);
     }
-    inputs_problems(preset, &used, &mut found);
+    inputs_problems(&preset.inputs, "inputs", &used, &mut found);
     found
 }
 
-fn inputs_problems(preset: &Preset, used: &BTreeSet<String>, found: &mut Vec<(String, String)>) {
-    for (name, input) in &preset.inputs {
-        let key = format!("inputs.{name}");
+/// What is wrong with declared inputs; `start` is the key under which they stand.
+pub(crate) fn inputs_problems(
+    inputs: &BTreeMap<String, Input>,
+    start: &str,
+    used: &BTreeSet<String>,
+    found: &mut Vec<(String, String)>,
+) {
+    for (name, input) in inputs {
+        let key = format!("{start}.{name}");
         let mut tell = |words: &str| found.push((key.clone(), words.to_owned()));
         if input.description.trim().is_empty() {
             tell("has no description");

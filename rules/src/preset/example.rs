@@ -85,11 +85,12 @@ pub struct Answer {
 
 impl Example {
     /// What the placeholders of a plan stand for in examples.
-    pub const VALUES: [(&'static str, &'static str); 6] = [
+    pub const VALUES: [(&'static str, &'static str); 7] = [
         ("service", "shop/checkout"),
         ("environment", "production"),
         ("from.version", "v1.4.0"),
         ("to.version", "v1.3.9"),
+        ("before.unix", "1772366399"),
         ("plan", "p-0a1b2c-1"),
         ("key", "p-0a1b2c-1-9f8e7d6c"),
     ];

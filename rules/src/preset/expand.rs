@@ -14,14 +14,14 @@
 
 use super::check::NOT_OF_A_PRESET;
 use super::input::Given;
-use super::{Format, Preset};
+use super::{Format, Input, Preset};
 use crate::action::{
     ActionSpec, CommandSpec, EffectClass, HttpSpec, HttpSuccess, InspectSpec, Reversibility, SecretRef, Undo,
 };
 use crate::runbook::{argument_problem, json_escape, percent_encode, placeholders, url_problem};
 use crate::units::Span;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a preset gives to a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +46,7 @@ impl Preset {
     /// Fills the inputs in. The error names each input that is unknown, missing or wrong, with what was expected; or the
     /// part of the preset that the inputs do not fit into.
     pub fn expand(&self, with: &BTreeMap<String, Value>) -> Result<Expanded, Vec<(String, String)>> {
-        let filler = Filler { preset: self, given: self.check_inputs(with)? };
+        let filler = Filler::new(&self.inputs, with, |_| true)?;
         let one = |key: &str, action: &ActionSpec| {
             filler.action(action).map_err(|problem| vec![(key.to_owned(), problem)])
         };
@@ -66,32 +66,6 @@ impl Preset {
             timeout: self.timeout,
             reversibility: self.danger.reversibility(),
         })
-    }
-
-    fn check_inputs(
-        &self,
-        with: &BTreeMap<String, Value>,
-    ) -> Result<BTreeMap<&str, Given>, Vec<(String, String)>> {
-        let mut problems = Vec::new();
-        let mut given = BTreeMap::new();
-        for name in with.keys().filter(|name| !self.inputs.contains_key(*name)) {
-            let known: Vec<&str> = self.inputs.keys().map(String::as_str).collect();
-            let shown: String = name.chars().take(64).collect();
-            problems
-                .push((format!("input `{shown}`"), format!("is not known; there are {}", known.join(", "))));
-        }
-        for (name, input) in &self.inputs {
-            let Some(value) = with.get(name).or(input.default.as_ref()) else {
-                let words = format!("is missing; expected {} ({})", input.expected(), input.description);
-                problems.push((format!("input `{name}`"), words));
-                continue;
-            };
-            match input.check(value) {
-                Ok(value) => drop(given.insert(name.as_str(), value)),
-                Err(problem) => problems.push((format!("input `{name}`"), problem)),
-            }
-        }
-        if problems.is_empty() { Ok(given) } else { Err(problems) }
     }
 }
 
@@ -120,20 +94,104 @@ pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
     found
 }
 
+/// Adds the names of the inputs that stand anywhere in a value.
+pub(crate) fn inputs_in(value: &Value, found: &mut BTreeSet<String>) {
+    let mut of_text = |text: &str| {
+        found.extend(pieces(text).into_iter().filter_map(|piece| match piece {
+            Piece::Input(name) => Some(name.to_owned()),
+            Piece::Plain(_) | Piece::Placeholder(_) => None,
+        }));
+    };
+    match value {
+        Value::String(text) => of_text(text),
+        Value::Array(items) => items.iter().for_each(|item| inputs_in(item, found)),
+        Value::Object(map) => {
+            map.keys().for_each(|key| of_text(key));
+            map.values().for_each(|value| inputs_in(value, found));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// The input that is the whole of a text.
 pub(super) fn whole_input(text: &str) -> Option<&str> {
     let name = text.strip_prefix("{{")?.strip_suffix("}}")?.trim().strip_prefix("input.")?;
     (!name.contains(['{', '}'])).then_some(name)
 }
 
-struct Filler<'a> {
-    preset: &'a Preset,
+/// Checked inputs, and how they get into texts and actions. Presets and the runbooks that ship are filled by the same one.
+pub(crate) struct Filler<'a> {
+    inputs: &'a BTreeMap<String, Input>,
     given: BTreeMap<&'a str, Given>,
 }
 
-impl Filler<'_> {
+impl<'a> Filler<'a> {
+    /// Checks what was given. Of an input without a value only those are missed that `needed` says yes to. The error names
+    /// each input that is unknown, missing or wrong, with what was expected.
+    pub(crate) fn new(
+        inputs: &'a BTreeMap<String, Input>,
+        with: &BTreeMap<String, Value>,
+        needed: impl Fn(&str) -> bool,
+    ) -> Result<Self, Vec<(String, String)>> {
+        let mut problems = Vec::new();
+        let mut given = BTreeMap::new();
+        for name in with.keys().filter(|name| !inputs.contains_key(*name)) {
+            let known: Vec<&str> = inputs.keys().map(String::as_str).collect();
+            let shown: String = name.chars().take(64).collect();
+            problems
+                .push((format!("input `{shown}`"), format!("is not known; there are {}", known.join(", "))));
+        }
+        for (name, input) in inputs {
+            let Some(value) = with.get(name).or(input.default.as_ref()) else {
+                if needed(name) {
+                    let words = format!("is missing; expected {} ({})", input.expected(), input.description);
+                    problems.push((format!("input `{name}`"), words));
+                }
+                continue;
+            };
+            match input.check(value) {
+                Ok(value) => drop(given.insert(name.as_str(), value)),
+                Err(problem) => problems.push((format!("input `{name}`"), problem)),
+            }
+        }
+        if problems.is_empty() { Ok(Self { inputs, given }) } else { Err(problems) }
+    }
+
+    /// Fills a part of a runbook: a text that is one input whole becomes its value, of whatever type it is; an action of the
+    /// families that presets are made of is filled as a preset's is, each input encoded for its place.
+    pub(crate) fn part(&self, part: &Value) -> Result<Value, String> {
+        Ok(match part {
+            Value::String(text) => match whole_input(text) {
+                Some(name) => match self.value(name)? {
+                    Given::Text(text) => Value::from(text.clone()),
+                    Given::Integer(number) => Value::from(*number),
+                    Given::Boolean(boolean) => Value::from(*boolean),
+                    Given::List(texts) => Value::from(texts.clone()),
+                    Given::Secret(place) => serde_json::to_value(place).map_err(|error| error.to_string())?,
+                },
+                None => Value::from(self.text(text, str::to_owned)?),
+            },
+            Value::Array(items) => items.iter().map(|item| self.part(item)).collect::<Result<_, _>>()?,
+            Value::Object(map) if map.contains_key("command") || map.contains_key("http") => {
+                let action = serde_json::from_value(part.clone()).map_err(|error| error.to_string())?;
+                serde_json::to_value(self.action(&action)?).map_err(|error| error.to_string())?
+            }
+            Value::Object(map) => {
+                // An empty value leaves its key out, as it does a header.
+                let given = |value: &Value| !value.as_str().is_some_and(|text| self.is_empty(text));
+                let filled = map
+                    .iter()
+                    .filter(|(_, value)| given(value))
+                    .map(|(key, value)| Ok((self.text(key, str::to_owned)?, self.part(value)?)))
+                    .collect::<Result<serde_json::Map<_, _>, String>>()?;
+                Value::Object(filled)
+            }
+            other => other.clone(),
+        })
+    }
+
     fn value(&self, name: &str) -> Result<&Given, String> {
-        self.given.get(name).ok_or_else(|| format!("{{{{input.{name}}}}} is no input of the preset"))
+        self.given.get(name).ok_or_else(|| format!("{{{{input.{name}}}}} is no input"))
     }
 
     /// Fills a text; `encode` is applied to the plain parts of inputs.
@@ -258,7 +316,7 @@ impl Filler<'_> {
         // An input may name scheme, host and the beginning of the path; it stands at the start and nowhere else.
         let (base, rest) = match pieces(template).as_slice() {
             [Piece::Plain(""), Piece::Input(name), ..] => {
-                let format = self.preset.inputs.get(*name).and_then(|input| input.format);
+                let format = self.inputs.get(*name).and_then(|input| input.format);
                 let (Some(Format::Uri), Given::Text(base)) = (format, self.value(name)?) else {
                     return Err(format!("`{name}` stands where the host is, and is not of `format: uri`"));
                 };

@@ -4,7 +4,7 @@ use super::Preset;
 use crate::suggest::closest;
 
 /// The names and texts of the presets that ship, by name.
-pub const PRESETS: [(&str, &str); 100] = [
+pub const PRESETS: [(&str, &str); 101] = [
     ("alembic-downgrade", include_str!("../../library/actions/alembic-downgrade.yaml")),
     ("alertmanager-silence", include_str!("../../library/actions/alertmanager-silence.yaml")),
     ("argo-rollouts-abort", include_str!("../../library/actions/argo-rollouts-abort.yaml")),
@@ -56,6 +56,7 @@ pub const PRESETS: [(&str, &str); 100] = [
     ("helm-rollback", include_str!("../../library/actions/helm-rollback.yaml")),
     ("heroku-rollback", include_str!("../../library/actions/heroku-rollback.yaml")),
     ("http-check", include_str!("../../library/actions/http-check.yaml")),
+    ("http-steady", include_str!("../../library/actions/http-steady.yaml")),
     ("http-switch", include_str!("../../library/actions/http-switch.yaml")),
     ("kubectl-rollout-undo", include_str!("../../library/actions/kubectl-rollout-undo.yaml")),
     ("kubectl-scale", include_str!("../../library/actions/kubectl-scale.yaml")),

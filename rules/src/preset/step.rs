@@ -30,6 +30,8 @@ pub struct PresetUse {
 struct Written {
     name: StepName,
     #[serde(default)]
+    from: Option<String>,
+    #[serde(default)]
     action: Option<ActionSpec>,
     #[serde(default, deserialize_with = "known")]
     preset: Option<Box<super::Expanded>>,
@@ -73,6 +75,7 @@ impl<'de> Deserialize<'de> for RunbookStep {
             (Some(action), None) => {
                 return Ok(Self {
                     name: step.name,
+                    from: step.from,
                     action,
                     class: step.class.ok_or_else(|| D::Error::missing_field("class"))?,
                     inspect: step.inspect,
@@ -101,6 +104,7 @@ impl<'de> Deserialize<'de> for RunbookStep {
         };
         Ok(Self {
             name: step.name,
+            from: step.from,
             action: preset.action,
             class: step.class.unwrap_or(preset.class),
             inspect: step.inspect.or(preset.inspect),

@@ -131,7 +131,7 @@ fn write_plan(out: &mut String, watch: &Watch) -> std::fmt::Result {
             out,
             "| {} | {} | {} | {} |",
             number + 1,
-            plain(step.name.as_str()),
+            plain(&step.title()),
             plain(&step.action.words()),
             plain(&state)
         )?;

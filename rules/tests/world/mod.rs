@@ -153,6 +153,7 @@ pub fn undo() -> Undo {
 pub fn runbook(steps: &[(&str, EffectClass, Undo)]) -> Runbook {
     let steps = steps.iter().map(|(name, class, undo)| RunbookStep {
         name: StepName::new(*name).unwrap(),
+        from: None,
         action: command(&["/bin/act", name, "{{to.version}}"]),
         class: *class,
         inspect: None,

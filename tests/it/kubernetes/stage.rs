@@ -150,6 +150,7 @@ impl Stage {
         }});
         Step {
             name: StepName::new("turn").expect("a plain word is a name"),
+            from: None,
             action: serde_json::from_value(action).expect("the action is one of the family"),
             class: EffectClass::CompareAndSet,
             inspect: None,

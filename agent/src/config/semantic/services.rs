@@ -3,7 +3,7 @@
 use super::super::report::Findings;
 use super::super::tree::Node;
 use super::super::types::{Service, SignalConfig};
-use super::{Subject, bounds};
+use super::{Subject, bounds, runbooks};
 use crate::signals::check_selector;
 use rules::decision::AutonomyLevel;
 use rules::series::whole_value;
@@ -13,7 +13,6 @@ use std::collections::BTreeSet;
 /// Adds everything that is wrong with the services.
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let matrices = subject.matrix_names();
-    let runbooks = subject.written_keys(&["runbooks"]);
     let sources = subject.source_names();
     for (name, service) in &subject.config.services {
         let start = ["services", name.as_str()];
@@ -27,9 +26,8 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
                 &matrices,
             );
         }
-        if let Some(runbook) = &service.runbook {
-            let what = ("runbook", "the name of a runbook");
-            subject.unknown_name(findings, (&start, "runbook"), what, runbook, &runbooks);
+        if let Some(used) = &service.runbook {
+            runbooks::check(subject, findings, name.as_str(), used);
         }
         // Mistakes in the defaults are told there.
         if own("watch") {

@@ -20,7 +20,44 @@ const SERVICES: &[Case] = &[
     (
         "an unknown runbook",
         "  a: { runbook: back }\n",
-        &[(3, "services.a.runbook", "but none is configured")],
+        &[(3, "services.a.runbook", "the name of a runbook: compose, coordinated-back-and-front")],
+    ),
+    (
+        "a mistyped runbook that ships",
+        "  a: { runbook: node-servise }\n",
+        &[(3, "services.a.runbook", "did you mean `node-service`?")],
+    ),
+    (
+        "a mistyped runbook with values",
+        "  a:\n    runbook:\n      name: sytemd\n      with: { unit: a.service }\n",
+        &[(5, "services.a.runbook.name", "did you mean `systemd`?")],
+    ),
+    (
+        "a runbook without the values that it needs",
+        "  a:\n    runbook: systemd\n",
+        &[
+            (4, "services.a.runbook", "the parameter `health` of the runbook `systemd`: is missing"),
+            (4, "services.a.runbook", "runbook: { name: systemd, with: { unit: … } }"),
+        ],
+    ),
+    (
+        "values that do not fit a runbook",
+        "  a:\n    runbook:\n      name: systemd\n      with:\n        unit: a b\n        helth: 'http://a'\n        health: 'http://a'\n        seconds: ten\n",
+        &[
+            (7, "services.a.runbook.with.unit", "expected: a text like"),
+            (8, "services.a.runbook.with.helth", "is not known; there are current, health"),
+            (10, "services.a.runbook.with.seconds", "expected: a whole number"),
+        ],
+    ),
+    (
+        "a runbook's secret that cannot be one",
+        "  a:\n    runbook:\n      name: gitops\n      with: { git_repository: 'https://git.example/a.git', git_token: { file: token } }\n",
+        &[(4, "services.a.runbook", "at its step `revert`")],
+    ),
+    (
+        "a key that a named runbook does not have",
+        "  a:\n    runbook: { name: systemd, wth: {} }\n",
+        &[(4, "services.a.runbook.wth", "unknown key")],
     ),
     (
         "autonomy without runbook",

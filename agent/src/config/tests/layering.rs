@@ -222,3 +222,36 @@ fn the_state_is_where_the_platform_wants_it() {
     assert_eq!(variables(&[]), PathBuf::from("/var/lib/turnback"));
     assert_eq!(variables(&[("TURNBACK_STATE_DIR", "/s")]), PathBuf::from("/s"));
 }
+
+#[test]
+fn a_service_takes_a_runbook_that_ships_and_its_own_wins() {
+    let text = "
+version: 1
+runbooks: { compose: { steps: [{ name: mine, class: one_shot, action: { command: { argv: [/bin/true] } } }] } }
+services:
+  a:
+    runbook:
+      name: systemd
+      with: { unit: a.service, health: 'http://127.0.0.1:8080/health', seconds: 5 }
+  b: { runbook: compose }
+";
+    let files = Files::of(&[("a.yaml", text)]);
+    let loaded = load(&files.inputs(&["a.yaml"]));
+    let rules = loaded.config.rule_set(&service("a"), &environment("production"));
+    let steps: Vec<String> = rules.runbook.unwrap().steps.iter().map(|step| step.name.to_string()).collect();
+    assert_eq!(steps, ["link-back", "restart", "steady"]);
+    let own = loaded.config.rule_set(&service("b"), &environment("production")).runbook.unwrap();
+    assert_eq!(own.steps[0].name.as_str(), "mine");
+    assert_eq!(
+        loaded.origins["services.a.runbook.with.unit"],
+        format!("file {}:8", files.path("a.yaml").display())
+    );
+    // What is shown is what was written, and can be loaded again.
+    let shown = serde_json::to_string(&loaded.config).unwrap();
+    assert!(
+        shown.contains("\"runbook\":{\"name\":\"systemd\",\"with\":{")
+            && shown.contains("\"runbook\":\"compose\"")
+    );
+    let files = Files::of(&[("a.json", &shown)]);
+    assert_eq!(load(&files.inputs(&["a.json"])).config, loaded.config);
+}

@@ -50,7 +50,7 @@ fn what_is_wrong_is_told_with_preset_input_and_what_was_expected() {
         ),
         (
             "preset: { name: vercel-rollback, with: { projekt: web, project: web, deployment: d } }",
-            "input `projekt`: is not known; there are deployment, project, team, token",
+            "input `projekt`: is not known; there are api, deployment, project, team, token",
         ),
         (
             "preset: { name: vercel-rollback, with: { project: web, deployment: d, token: abc123 } }",
