@@ -33,8 +33,8 @@ impl Tests {
     pub fn new(tests: impl IntoIterator<Item = Running>) -> Option<Self> {
         let mut tests = tests.into_iter().take(MOST_TESTS);
         let tests = Self { first: tests.next()?, more: tests.collect(), pairs: None };
-        let two_arms = tests.iter().any(Running::has_two_arms);
-        let pairs = two_arms.then(|| Pairs::new(tests.iter().count()));
+        let two_arms = tests.iter().filter(|test| test.has_two_arms()).count();
+        let pairs = (two_arms > 0).then(|| Pairs::new(two_arms));
         Some(Self { pairs, ..tests })
     }
 
@@ -46,25 +46,41 @@ impl Tests {
         has_control: bool,
         seconds: f64,
     ) -> Option<(TwoArms, f64)> {
-        let mut counted = [TwoArms::default(); MOST_TESTS];
-        for (place, arms) in counted.iter_mut().zip(window) {
-            *place = arms;
+        let (mut alone, mut paired) = ([TwoArms::default(); MOST_TESTS], [TwoArms::default(); MOST_TESTS]);
+        let (mut ones, mut pairs) = (0, 0);
+        for (test, arms) in self.iter().zip(window) {
+            let (list, count) = match test.has_two_arms() {
+                true => (&mut paired, &mut pairs),
+                false => (&mut alone, &mut ones),
+            };
+            list[*count] = arms;
+            *count += 1;
         }
-        let counted = &mut counted[..1 + self.more.len()];
-        self.update(false, counted, seconds);
-        let Some(pairs) = &mut self.pairs else { return Some((counted[0], seconds)) };
-        if !has_control {
-            // Requests of the canary do not wait for a control that cannot be seen.
-            counted.fill(TwoArms::default());
+        self.update(false, &alone[..ones], seconds);
+        let paired = &mut paired[..pairs];
+        let waited = match &mut self.pairs {
+            Some(pairs) => {
+                if !has_control {
+                    // Requests of the canary do not wait for a control that cannot be seen.
+                    paired.fill(TwoArms::default());
+                }
+                pairs.take(paired, seconds).ok()?
+            }
+            None => None,
+        };
+        if let Some(length) = waited {
+            self.update(true, paired, length);
         }
-        let length = pairs.take(counted, seconds).ok()??;
-        self.update(true, counted, length);
-        Some((counted[0], length))
+        match self.first.has_two_arms() {
+            true => Some((*paired.first()?, waited?)),
+            false => Some((alone[0], seconds)),
+        }
     }
 
+    /// `counted` holds what the tests of this kind want to know, in their order.
     fn update(&mut self, two_arms: bool, counted: &[TwoArms], seconds: f64) {
         let tests = std::iter::once(&mut self.first).chain(&mut self.more);
-        for (test, arms) in tests.zip(counted).filter(|(test, _)| test.has_two_arms() == two_arms) {
+        for (test, arms) in tests.filter(|test| test.has_two_arms() == two_arms).zip(counted) {
             // An error here means numbers that the door has already refused; the test keeps its state either way.
             let _unchanged_on_error = test.update(arms, seconds);
         }
