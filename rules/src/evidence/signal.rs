@@ -45,7 +45,6 @@ pub struct SignalEvidence {
     total: f64,
     /// The same of the last looks, each counting less than the one after it: how it is doing now.
     recent: Counts,
-    recent_control: Counts,
     /// Requests seen while the processes were warming up; they were not counted.
     warming: f64,
     /// Whether the warm-up is over.
@@ -119,7 +118,6 @@ impl SignalEvidence {
             bad: 0.0,
             total: 0.0,
             recent: Counts::default(),
-            recent_control: Counts::default(),
             warming: 0.0,
             warm: false,
             first_seen: None,
@@ -144,7 +142,6 @@ impl SignalEvidence {
             bad: 0.0,
             total: 0.0,
             recent: Counts::default(),
-            recent_control: Counts::default(),
             warming: 0.0,
             last_used: None,
             windows: 0,
@@ -396,7 +393,6 @@ impl SignalEvidence {
             self.bad += arms.canary_bad;
             self.total += arms.canary_total;
             self.recent = fade(self.recent, arms.canary());
-            self.recent_control = fade(self.recent_control, arms.control());
         }
         if let Some(worse) = &mut self.worse {
             let grace = rules.watch.baseline_gap.seconds().max(ROLLOUT_SECONDS);
@@ -420,11 +416,11 @@ impl SignalEvidence {
     pub fn times(&self) -> Option<Times> {
         let share = |counts: Counts| (counts.total > 0.0).then(|| counts.bad / counts.total);
         let reference = match self.compares {
-            true => share(self.recent_control),
+            true => self.control_counts().and_then(|(bad, total)| share(Counts { bad, total })),
             false => self.baseline.known().map(|before| before.share.upper),
         };
         // A control without errors is as good as one error in its requests.
-        let least = 1.0 / self.recent_control.total.max(MOST_RECENT);
+        let least = 1.0 / MOST_RECENT;
         let (now, reference) = (share(self.recent)?, reference?.max(least));
         let surely = (self.recent.bad - 2.0 * self.recent.bad.sqrt()).max(0.0) / self.recent.total;
         Some(Times { about: now / reference, at_least: surely / reference })
@@ -526,7 +522,7 @@ impl SignalEvidence {
         let bounds: usize = self.bounds.iter().map(BoundTest::numbers).sum();
         let gauge: usize = self.gauge.iter().flat_map(|tests| tests.iter()).map(GaugeEvidence::numbers).sum();
         // what was counted, all in all and lately
-        let numbers = worse + better + bounds + gauge + 7;
+        let numbers = worse + better + bounds + gauge + 5;
         (numbers * size_of::<f64>(), instances * size_of::<f64>())
     }
 
