@@ -135,6 +135,8 @@ async fn one_bad_pod_of_five_is_named_and_not_turned_back() -> Result<()> {
     let rig = Rig::usual(5, Service::USUAL, false).await?;
     let _users = [rig.arms.load(Side::Control, RATE)?, rig.arms.load(Side::Canary, RATE)?];
     rig.deploy().await?;
+    // Until all of them were scraped, the first one that was is the release for all that anybody knows.
+    tokio::time::sleep(Duration::from_secs(10)).await;
     // Together they are as bad as a canary of which one request in eight fails.
     rig.arms.canary[3].set_errors(0.6).await?;
     let step = Instant::now();
