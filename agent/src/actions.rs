@@ -18,6 +18,7 @@ mod output;
 mod process;
 mod program;
 mod redis;
+mod rehearse;
 pub mod sql;
 mod verify;
 
@@ -26,11 +27,13 @@ use async_trait::async_trait;
 use rules::action::{ActionSpec, EffectClass, FailureKind, Inspected, StepOutcome, Undo};
 use rules::ids::{PlanId, StepName};
 use rules::plan::Step;
+use rules::rehearsal::Tried;
 use rules::units::Span;
 use std::time::Instant;
 use tokio::sync::watch;
 
 pub use address::Forbidden;
+pub use rehearse::rehearse;
 
 /// Turns to `true` when the kill switch is pulled.
 pub type KillSwitch = watch::Receiver<bool>;
@@ -58,6 +61,9 @@ pub trait Action: Send + Sync {
     /// Asks the action as a question, as [`rules::action::InspectSpec`] says, and changes nothing. Whoever wrote the
     /// runbook answers for the program or request being one that only looks.
     async fn inspect(&self, context: &Context) -> Inspected;
+
+    /// Tries it without an effect: what would come of it, as far as that can be told.
+    async fn rehearse(&self, context: &Context) -> Tried;
 
     /// Acts: one attempt, without retries.
     async fn apply(&self, context: &Context) -> StepOutcome;

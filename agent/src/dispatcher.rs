@@ -35,6 +35,7 @@ use jiff::Timestamp;
 use rules::action::StepOutcome;
 use rules::fleet::{Fleet, Freeze, Situation};
 use rules::ids::{EnvironmentName, PlanId, ServiceName, SourceName, WatchId};
+use rules::rehearsal::Rehearsal;
 use rules::ruleset::RuleSet;
 use rules::storm::Weather;
 use rules::watch::{BrokenLedger, Input, Watch};
@@ -115,6 +116,8 @@ pub enum Message {
 pub(crate) enum Returned {
     /// From the collector.
     Collected(WatchId, Collected),
+    /// From the executor: a plan was tried.
+    Rehearsed(WatchId, Rehearsal),
     /// From the executor.
     StepEnded { watch: WatchId, plan: PlanId, step: usize, attempt: u32, outcome: StepOutcome },
 }
@@ -228,6 +231,7 @@ impl Dispatcher {
             Returned::Collected(watch, Collected::Samples(samples)) => {
                 self.tell(&watch, Input::Samples(samples)).await
             }
+            Returned::Rehearsed(watch, rehearsal) => self.tell(&watch, Input::Rehearsed(rehearsal)).await,
             Returned::StepEnded { watch, plan, step, attempt, outcome } => {
                 self.steps = self.steps.saturating_sub(1);
                 self.tell(&watch, Input::StepEnded { plan, step, attempt, outcome }).await

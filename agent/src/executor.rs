@@ -11,6 +11,8 @@ use rules::action::{FailureKind, StepOutcome};
 use rules::execution::Direction;
 use rules::fleet::Fleet;
 use rules::guard::{EffectView, before_effect};
+use rules::plan::RollbackPlan;
+use rules::rehearsal::Rehearsal;
 use rules::watch::Permit;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,6 +73,11 @@ impl Executor {
         });
         tracing::info!(plan = %permit.plan, step = %permit.step.name, attempt = permit.attempt, ?outcome, "acted");
         outcome
+    }
+
+    /// What would come of a plan: everything is tried, nothing is changed. Not even a pulled kill switch stands against it.
+    pub async fn rehearse(&self, plan: &RollbackPlan) -> Rehearsal {
+        actions::rehearse(plan, &self.torn_down, &self.secrets).await
     }
 
     /// Why the kill switch counts as pulled, if so.

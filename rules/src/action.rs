@@ -148,6 +148,17 @@ impl ActionSpec {
         }
     }
 
+    /// What it acts on, where two actions can be told to act on the same: the same words, the same target.
+    pub fn target(&self) -> Option<String> {
+        match self {
+            ActionSpec::Command(_) | ActionSpec::Http(_) => None,
+            ActionSpec::Git(git) => Some(format!("git {}", git.repository)),
+            ActionSpec::Sql(sql) => Some(format!("sql {:?}", sql.url)),
+            ActionSpec::Redis(redis) => Some(format!("redis {:?}", redis.url)),
+            ActionSpec::Kubernetes(k8s) => Some(format!("kubernetes {}/{}", k8s.namespace, k8s.name)),
+        }
+    }
+
     /// One line that says exactly what will be done, without secrets.
     pub fn words(&self) -> String {
         match self {

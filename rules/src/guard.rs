@@ -4,6 +4,7 @@
 //! ([`before_effect`]), because a check made once is a check of the past.
 
 mod blame;
+pub mod rehearsal;
 mod storm;
 
 use crate::action::Reversibility;
@@ -72,6 +73,10 @@ pub enum HoldReason {
     PlanTooLong,
     /// A destructive step without a person's word.
     Destructive,
+    /// The plan was not tried yet.
+    NotRehearsed,
+    /// A step of the plan would fail.
+    DryRunFails,
 }
 
 /// What a hold does.
@@ -102,7 +107,10 @@ impl Hold {
         let passes = matches!(
             self.reason,
             // Of a storm people are told once, and not by each of its victims.
-            HoldReason::TooLittleEvidence | HoldReason::LookingAround | HoldReason::CorrelatedFailure
+            HoldReason::TooLittleEvidence
+                | HoldReason::LookingAround
+                | HoldReason::CorrelatedFailure
+                | HoldReason::NotRehearsed
         );
         self.weight == Weight::Blocks && !passes
     }

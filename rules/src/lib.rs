@@ -115,6 +115,7 @@ pub mod matrix;
 pub mod past;
 pub mod plan;
 pub mod preset;
+pub mod rehearsal;
 pub mod report;
 pub mod ruleset;
 pub mod runbook;

@@ -11,6 +11,7 @@ mod act;
 mod entry;
 mod line;
 mod look;
+mod rehearse;
 mod speech;
 mod target;
 mod verify;
@@ -28,6 +29,7 @@ use crate::ids::{PlanDigest, SignalName, WatchId};
 use crate::matrix::Severity;
 use crate::past::Ranges;
 use crate::plan::RollbackPlan;
+use crate::rehearsal::Rehearsal;
 use crate::ruleset::RuleSet;
 use crate::signal::Measurement;
 use crate::storm::Health;
@@ -115,6 +117,8 @@ pub struct Watch {
     pub incident: Option<Incident>,
     /// The newest plan and its digest.
     pub plan: Option<(RollbackPlan, PlanDigest)>,
+    /// What came of trying the plan, and when the answer came.
+    pub rehearsal: Option<(Rehearsal, Timestamp)>,
     /// The newest plan being carried out.
     pub execution: Option<Execution>,
     /// Evidence since a mitigation or a rollback: does it help?
@@ -149,6 +153,8 @@ pub struct Watch {
 struct Transient {
     /// A look is on its way.
     looking: bool,
+    /// Since when a rehearsal is on its way.
+    rehearsing: Option<Timestamp>,
     /// When the next tick is due; inputs in between do not put it off.
     wake: Option<Timestamp>,
     /// The last decision was written before a restart, and perhaps not carried out.
@@ -262,6 +268,7 @@ impl Watch {
             phase: Phase::Watching,
             incident: None,
             plan: None,
+            rehearsal: None,
             execution: None,
             trial: None,
             blind: BTreeSet::new(),
@@ -318,6 +325,7 @@ impl Watch {
             Input::StepEnded { plan, step, attempt, outcome } => {
                 self.step_ended(&plan, step, attempt, outcome, situation, now, &mut out);
             }
+            Input::Rehearsed(rehearsal) => self.rehearsed(rehearsal, situation, now, &mut out),
             Input::Tick => {
                 self.assess(situation, now, &mut out);
                 self.look(now, &mut out);

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use rules::action::{CommandSpec, FailureKind, Inspected, StepOutcome};
+use rules::rehearsal::Tried;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -256,6 +257,18 @@ pub(super) fn signal_words(status: ExitStatus) -> String {
 
 #[async_trait]
 impl Action for Command {
+    async fn rehearse(&self, _context: &Context) -> Tried {
+        let (program, folder) = (&self.argv[0], &self.directory);
+        // Asked of the file system alone: whether it would do its work only running it could tell.
+        if let Err(errno) = nix::unistd::access(program.as_str(), nix::unistd::AccessFlags::X_OK) {
+            return Tried::Fails { reason: format!("the program {program} cannot be run: {}", errno.desc()) };
+        }
+        if !Path::new(folder).is_dir() {
+            return Tried::Fails { reason: format!("there is no directory {folder} to run it in") };
+        }
+        Tried::Works { how: "its program and its secrets are there; it was not run".into() }
+    }
+
     async fn inspect(&self, context: &Context) -> Inspected {
         let (ending, output) = self.run(context).await;
         let reason = match ending {

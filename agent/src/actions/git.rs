@@ -26,6 +26,7 @@ use crate::secrets::{Redactor, Secret, Secrets};
 use async_trait::async_trait;
 use rules::action::git::{GitLogin, GitPush, GitSpec, MOST_COMMITS};
 use rules::action::{FailureKind, Inspected, StepOutcome};
+use rules::rehearsal::Tried;
 use tokio::time::Instant;
 
 /// Conflicting files that are named; the rest is counted.
@@ -284,6 +285,29 @@ fn shown(files: &[String], redactor: &Redactor) -> String {
 
 #[async_trait]
 impl Action for Git {
+    async fn rehearse(&self, context: &Context) -> Tried {
+        let deadline = Instant::now() + context.timeout.duration();
+        let made = async {
+            let clone =
+                ScratchClone::new(&self.spec, self.secret.as_ref(), &self.redactor, context, deadline)
+                    .await?;
+            self.prepare(&clone, context).await
+        };
+        match made.await {
+            Ok(Ok(commits)) => Tried::Works {
+                how: format!("{} revert commits in a scratch clone, not pushed", commits.len()),
+            },
+            Ok(Err(_already)) => Tried::AlreadyThere,
+            Err(StepOutcome::Failed { kind: FailureKind::Permanent, reason, .. }) => Tried::Fails { reason },
+            Err(
+                StepOutcome::Failed { reason, .. }
+                | StepOutcome::Unknown { reason, .. }
+                | StepOutcome::NotBegun { reason }
+                | StepOutcome::Done { output: reason, .. },
+            ) => Tried::Unclear { reason },
+        }
+    }
+
     async fn inspect(&self, context: &Context) -> Inspected {
         let deadline = Instant::now() + context.timeout.duration();
         let looked = async {

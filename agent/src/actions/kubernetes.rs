@@ -45,6 +45,7 @@ use goal::Goal;
 use rollout::Progress;
 use rules::action::kubernetes::{KubernetesOperation, KubernetesSpec, WaitFor, is_name};
 use rules::action::{FailureKind, Inspected, StepOutcome};
+use rules::rehearsal::Tried;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -58,7 +59,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const MOST_LOOKS: usize = 5;
 
 /// What came of a look and the write that belongs to it.
-enum Tried {
+enum Attempt {
     /// This.
     Over(StepOutcome),
     /// The server refused the write, in these words, because of something that does not matter here.
@@ -119,8 +120,8 @@ impl Kubernetes {
         let mut said = String::new();
         for _ in 0..MOST_LOOKS {
             match self.look_and_write(&cluster, context).await? {
-                Tried::Over(outcome) => return Ok(outcome),
-                Tried::Refused(message) => said = message,
+                Attempt::Over(outcome) => return Ok(outcome),
+                Attempt::Refused(message) => said = message,
             }
         }
         let reason = format!(
@@ -129,39 +130,39 @@ impl Kubernetes {
         Ok(failed(FailureKind::Retryable, reason))
     }
 
-    async fn look_and_write(&self, cluster: &Cluster, context: &Context) -> Result<Tried, Blind> {
+    async fn look_and_write(&self, cluster: &Cluster, context: &Context) -> Result<Attempt, Blind> {
         let before = self.look(cluster, context).await?;
         let goal = self.goal(cluster, &before, context).await?;
         if goal.holds(&before) {
-            return Ok(Tried::Over(found_there()));
+            return Ok(Attempt::Over(found_there()));
         }
         if before.annotation(MARKER) == Some(&marker(context)) {
             let who = before.who();
             let reason = format!("this step has written it before, and {who} has changed it since");
-            return Ok(Tried::Over(permanent(reason)));
+            return Ok(Attempt::Over(permanent(reason)));
         }
         if let Some(refusal) = self.refusal(cluster, &before, context).await? {
-            return Ok(Tried::Over(permanent(refusal)));
+            return Ok(Attempt::Over(permanent(refusal)));
         }
         let patch = match goal.patch(&before, context) {
             Ok(patch) => patch,
-            Err(reason) => return Ok(Tried::Over(permanent(reason))),
+            Err(reason) => return Ok(Attempt::Over(permanent(reason))),
         };
         // Looking took time, in which the switch may have been pulled.
         if let Some(reason) = pulled_already(&context.cancel) {
-            return Ok(Tried::Over(StepOutcome::NotBegun { reason }));
+            return Ok(Attempt::Over(StepOutcome::NotBegun { reason }));
         }
         let reply = cluster.patch(&workload::path(&self.spec), patch, context).await;
         let answer = match reply {
             Reply::NotSent { kind, reason } => {
-                return Ok(Tried::Over(failed(kind, format!("nothing was sent: {reason}"))));
+                return Ok(Attempt::Over(failed(kind, format!("nothing was sent: {reason}"))));
             }
-            Reply::Lost { reason } => return Ok(Tried::Over(unknown(reason))),
+            Reply::Lost { reason } => return Ok(Attempt::Over(unknown(reason))),
             Reply::Answer(answer) => answer,
         };
         Ok(match answer.status {
             409 | 422 => self.look_again(cluster, &before, &goal, &answer, context).await,
-            _ => Tried::Over(outcome(answer, &goal)),
+            _ => Attempt::Over(outcome(answer, &goal)),
         })
     }
 
@@ -209,17 +210,17 @@ impl Kubernetes {
         goal: &Goal,
         refused: &Answer,
         context: &Context,
-    ) -> Tried {
+    ) -> Attempt {
         let said = &refused.message;
         let now = match self.look(cluster, context).await {
             Ok(now) => now,
             Err(Blind::ForNow(reason) | Blind::ForGood(reason)) => {
                 let reason = format!("the server refused it ({said}), and nobody could look why: {reason}");
-                return Tried::Over(unknown(reason));
+                return Attempt::Over(unknown(reason));
             }
         };
         let ours = now.annotation(MARKER) == Some(&marker(context));
-        Tried::Over(match (ours, goal.holds(&now)) {
+        Attempt::Over(match (ours, goal.holds(&now)) {
             (true, true) => {
                 let output = format!("the write was there when looking again ({said})");
                 StepOutcome::Done { output, changed: true }
@@ -234,7 +235,7 @@ impl Kubernetes {
             (false, false)
                 if refused.status == 409 || now.text("resourceVersion") != before.text("resourceVersion") =>
             {
-                return Tried::Refused(said.clone());
+                return Attempt::Refused(said.clone());
             }
             (false, false) => permanent(format!("the server refuses the change: {said}")),
         })
@@ -311,6 +312,40 @@ impl Kubernetes {
         Ok(progress)
     }
 
+    /// The write as it would be made, checked by the server and dropped.
+    async fn try_out(&self, context: &Context) -> Result<Tried, Blind> {
+        let cluster = Cluster::connect(&self.spec, &self.redactor, context).await?;
+        let before = self.look(&cluster, context).await?;
+        if let KubernetesOperation::Wait(_) = &self.spec.operation {
+            return Ok(Tried::Works { how: "the workload can be seen; waiting writes nothing".into() });
+        }
+        let goal = self.goal(&cluster, &before, context).await?;
+        if goal.holds(&before) {
+            return Ok(Tried::AlreadyThere);
+        }
+        if let Some(reason) = self.refusal(&cluster, &before, context).await? {
+            return Ok(Tried::Fails { reason });
+        }
+        let patch = match goal.patch(&before, context) {
+            Ok(patch) => patch,
+            Err(reason) => return Ok(Tried::Fails { reason }),
+        };
+        let path = workload::path(&self.spec);
+        Ok(match cluster.dry_run(&path, patch, context).await {
+            Reply::NotSent { reason, .. } | Reply::Lost { reason } => Tried::Unclear { reason },
+            Reply::Answer(Answer { status: 200, .. }) => {
+                Tried::Works { how: "the API server takes the write (server-side dry run)".into() }
+            }
+            // It moved between look and write; it is looked at again when it is time.
+            Reply::Answer(Answer { status: 409 | 429 | 408 | 500.., message, .. }) => {
+                Tried::Unclear { reason: message }
+            }
+            Reply::Answer(answer) => {
+                Tried::Fails { reason: format!("the API server refuses the write: {}", answer.message) }
+            }
+        })
+    }
+
     async fn is_there(&self, context: &Context) -> Result<bool, Blind> {
         let cluster = Cluster::connect(&self.spec, &self.redactor, context).await?;
         if let KubernetesOperation::Wait(wait) = &self.spec.operation {
@@ -323,6 +358,14 @@ impl Kubernetes {
 
 #[async_trait]
 impl Action for Kubernetes {
+    async fn rehearse(&self, context: &Context) -> Tried {
+        match self.try_out(context).await {
+            Ok(tried) => tried,
+            Err(Blind::ForNow(reason)) => Tried::Unclear { reason },
+            Err(Blind::ForGood(reason)) => Tried::Fails { reason },
+        }
+    }
+
     async fn inspect(&self, context: &Context) -> Inspected {
         match self.is_there(context).await {
             Ok(true) => Inspected::Present,

@@ -19,6 +19,7 @@ use ::redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, cm
 use async_trait::async_trait;
 use rules::action::redis::{DeletePattern, DepthCheck, RedisOperation, RedisSpec};
 use rules::action::{FailureKind, Inspected, StepOutcome};
+use rules::rehearsal::Tried;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -142,6 +143,33 @@ impl Redis {
         }
     }
 
+    /// What can be said without touching anything.
+    async fn try_out(&self, deadline: Instant) -> Result<String, Trouble> {
+        let changing = AtomicBool::new(false);
+        let mut session = self.session(deadline, &changing).await?;
+        match &self.operation {
+            RedisOperation::DeletePattern(delete) => {
+                let found = matching(&mut session, delete, delete.at_most).await?.len() as u64;
+                if found > delete.at_most {
+                    let words = format!("more than {} keys match {}", delete.at_most, delete.pattern);
+                    return Err(Trouble::Wrong(words));
+                }
+                Ok(format!("{found} keys match {}; none was touched", delete.pattern))
+            }
+            // Whether it is deep enough is asked when it is time.
+            RedisOperation::Depth(check) => {
+                Ok(depth(&mut session, check).await?.unwrap_or_else(|words| format!("now {words}")))
+            }
+            RedisOperation::RqSuspend(_)
+            | RedisOperation::RqResume
+            | RedisOperation::Set(_)
+            | RedisOperation::Delete(_) => {
+                session.ask::<()>(&cmd("PING")).await?;
+                Ok("Redis answers; nothing was changed".into())
+            }
+        }
+    }
+
     async fn act(&self, deadline: Instant, changing: &AtomicBool) -> Result<(String, bool), Trouble> {
         let mut session = self.session(deadline, changing).await?;
         match &self.operation {
@@ -239,6 +267,20 @@ async fn delete_all(session: &mut Session<'_>, delete: &DeletePattern) -> Result
 
 #[async_trait]
 impl Action for Redis {
+    async fn rehearse(&self, context: &Context) -> Tried {
+        let deadline = Instant::now() + context.timeout.duration();
+        match self.try_out(deadline).await {
+            Ok(how) => Tried::Works { how },
+            Err(trouble) => {
+                let reason = self.shown(&trouble.words());
+                match trouble.kind() {
+                    FailureKind::Permanent => Tried::Fails { reason },
+                    FailureKind::Retryable => Tried::Unclear { reason },
+                }
+            }
+        }
+    }
+
     async fn inspect(&self, context: &Context) -> Inspected {
         let deadline = Instant::now() + context.timeout.duration();
         let looked = tokio::select! {

@@ -18,6 +18,7 @@
 mod ask;
 mod dump;
 mod migrations;
+mod rehearse;
 mod session;
 mod swap;
 mod transact;
@@ -31,6 +32,7 @@ use crate::secrets::{Redactor, Secret, Secrets};
 use async_trait::async_trait;
 use rules::action::sql::{SqlCheck, SqlOperation, SqlSpec};
 use rules::action::{FailureKind, Inspected, StepOutcome};
+use rules::rehearsal::Tried;
 use sqlx::postgres::PgConnectOptions;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::{Instant, sleep_until};
@@ -154,6 +156,10 @@ fn permanent(reason: String) -> StepOutcome {
 
 #[async_trait]
 impl Action for Sql {
+    async fn rehearse(&self, context: &Context) -> Tried {
+        self.rehearsed(context, Instant::now() + context.timeout.duration()).await
+    }
+
     async fn inspect(&self, context: &Context) -> Inspected {
         let deadline = Instant::now() + context.timeout.duration();
         let looked = tokio::select! {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rules::action::StepOutcome;
 use rules::fleet::FleetEntry;
 use rules::ids::WatchId;
+use rules::plan::RollbackPlan;
 use rules::watch::{Effect, Entry, Notice, Permit};
 use serde::Serialize;
 
@@ -70,6 +71,7 @@ impl Dispatcher {
                 Effect::Record { .. } => {}
                 Effect::MeasureBaseline { ranges } => self.measure_baseline(id, ranges),
                 Effect::Measure { since } => self.measure(id, since),
+                Effect::Rehearse(plan) => self.rehearse(id, *plan),
                 Effect::RunStep(permit) => self.run_step(*permit),
                 Effect::Notify(notice) => self.notify(id, notice, now),
                 Effect::Answer(text) => answer = Some(text),
@@ -140,6 +142,14 @@ impl Dispatcher {
         self.helpers.spawn(async move {
             let collected = collector.samples(&id, &rules, since).await;
             let _gone = returning.send(Returned::Collected(id, collected)).await;
+        });
+    }
+
+    fn rehearse(&mut self, id: &WatchId, plan: RollbackPlan) {
+        let (executor, returning, id) = (self.parts.executor.clone(), self.returning.clone(), id.clone());
+        self.helpers.spawn(async move {
+            let rehearsal = executor.rehearse(&plan).await;
+            let _gone = returning.send(Returned::Rehearsed(id, rehearsal)).await;
         });
     }
 

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 impl Watch {
     /// Draws a plan up. Writes nothing down.
-    fn draw(
+    pub(super) fn draw(
         &self,
         target: Option<KnownGood>,
         reason: &str,
@@ -56,7 +56,7 @@ impl Watch {
         }
     }
 
-    fn reason(&self) -> String {
+    pub(super) fn reason(&self) -> String {
         self.incident
             .as_ref()
             .map_or_else(|| "asked for".into(), |incident| format!("{}: {}", incident.severity, incident.row))
@@ -87,6 +87,8 @@ impl Watch {
             let text = report::plan_text(self, now);
             self.record(Entry::HandedOver, now, out);
             self.notify(NoticeKind::Recommended, severity, "should be turned back", text, out);
+            // Whoever acts by hand sees what would come of it, too.
+            self.rehearse(situation, now, out);
         }
     }
 

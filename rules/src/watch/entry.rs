@@ -9,6 +9,7 @@ use crate::ids::{PlanDigest, SignalName, WatchId};
 use crate::matrix::Severity;
 use crate::past::Past;
 use crate::plan::{CannotPlan, RollbackPlan};
+use crate::rehearsal::Rehearsal;
 use crate::ruleset::RuleSet;
 use crate::signal::Measurement;
 use crate::verdict::{FiringReport, Verdict};
@@ -90,6 +91,11 @@ pub enum Entry {
         plan: Box<RollbackPlan>,
         /// Its digest.
         digest: PlanDigest,
+    },
+    /// The plan was tried without an effect.
+    Rehearsed {
+        /// What came of it.
+        rehearsal: Rehearsal,
     },
     /// No plan could be drawn up.
     CannotPlan {
@@ -328,6 +334,7 @@ impl Watch {
                 self.plans_drawn += 1;
                 self.plan = Some(((**plan).clone(), digest.clone()));
             }
+            Entry::Rehearsed { rehearsal } => self.rehearsal = Some((rehearsal.clone(), at)),
             Entry::ApprovalAsked { expires, .. } => {
                 self.phase = Phase::AwaitingApproval { asked: at, expires: *expires };
             }

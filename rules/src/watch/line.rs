@@ -44,6 +44,7 @@ impl Entry {
                     digest.short()
                 )
             }
+            Entry::Rehearsed { rehearsal } => rehearsal.words(),
             Entry::CannotPlan { reason } => format!("no plan: {reason}"),
             Entry::ApprovalAsked { digest, expires } => {
                 format!("waiting for approval of {} until {expires:.0}", digest.short())

@@ -156,6 +156,7 @@ impl Watch {
             self.notify(NoticeKind::Recovered, severity, "needs no approval any more", text, out);
         }
         let decided = self.decide_now(judgement, situation, now);
+        self.rehearse_if_asked(&decided, situation, now, out);
         // Reasons change their numbers at every look; only a change of what is done, or of which reasons, is news.
         let reasons = |decided: &Decided| decided.holds.iter().map(|hold| hold.reason).collect::<Vec<_>>();
         let same = self.decision.as_ref().is_some_and(|old| {
@@ -208,18 +209,22 @@ impl Watch {
         }
         let target = self.target(situation, None);
         let holds = match judgement.says {
-            Some(RowVerdict::Rollback | RowVerdict::Maybe) => holds(&View {
-                rules: &self.rules,
-                watch: &self.id,
-                deployment: &self.deployment,
-                judgement,
-                evidence: &self.evidence,
-                situation,
-                target: target.as_ref(),
-                found: self.incident.as_ref().map(|incident| incident.opened),
-                by_person: false,
-                now,
-            }),
+            Some(RowVerdict::Rollback | RowVerdict::Maybe) => {
+                let mut found = holds(&View {
+                    rules: &self.rules,
+                    watch: &self.id,
+                    deployment: &self.deployment,
+                    judgement,
+                    evidence: &self.evidence,
+                    situation,
+                    target: target.as_ref(),
+                    found: self.incident.as_ref().map(|incident| incident.opened),
+                    by_person: false,
+                    now,
+                });
+                found.extend(self.rehearsal_holds(level, situation, now));
+                found
+            }
             Some(RowVerdict::No) | None => Vec::new(),
         };
         let mitigation = self.next_mitigation(judgement).map(|(mitigation, _)| mitigation.name);

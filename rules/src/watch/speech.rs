@@ -8,7 +8,8 @@ use crate::fleet::FleetEntry;
 use crate::ids::{EnvironmentName, PlanDigest, PlanId, ServiceName, SignalName, Version, WatchId};
 use crate::matrix::Severity;
 use crate::past::{Past, Ranges};
-use crate::plan::Step;
+use crate::plan::{RollbackPlan, Step};
+use crate::rehearsal::Rehearsal;
 use crate::signal::Measurement;
 use crate::units::Span;
 use jiff::Timestamp;
@@ -64,6 +65,8 @@ pub enum Input {
         /// What came of it.
         outcome: StepOutcome,
     },
+    /// A plan was tried without an effect.
+    Rehearsed(Rehearsal),
     /// Time has passed.
     Tick,
 }
@@ -89,6 +92,8 @@ pub enum Effect {
         /// Signal, and where its window begins.
         since: Vec<(SignalName, Timestamp)>,
     },
+    /// Try this plan without an effect.
+    Rehearse(Box<RollbackPlan>),
     /// Attempt a step; guards are asked again right before the effect.
     RunStep(Box<Permit>),
     /// Tell people.

@@ -11,6 +11,8 @@ use rules::ids::{
     EnvironmentName, PlanDigest, ServiceName, SignalName, SourceName, StepName, Version, WatchId,
 };
 use rules::past::{Past, Ranges, Windows};
+use rules::plan::{RollbackPlan, Step};
+use rules::rehearsal::{Rehearsal, Tried};
 use rules::ruleset::{RuleSet, shipped_matrix};
 use rules::runbook::{Runbook, RunbookStep};
 use rules::signal::{Measure, Measurement, Observation, Reading, Signal};
@@ -102,6 +104,10 @@ pub struct World {
     /// Metrics are gone from the first to the second time.
     pub outages: Vec<(Timestamp, Timestamp)>,
     pub baseline_comes: bool,
+    /// Whether a rehearsal is answered.
+    pub rehearsals_come: bool,
+    /// Steps that a rehearsal finds to fail, and why.
+    pub would_fail: BTreeMap<String, String>,
     /// The agent is killed behind so many further effects, and starts again at once.
     pub killed_in: Option<u64>,
     killed: bool,
@@ -241,6 +247,8 @@ impl World {
             cure: before,
             outages: vec![],
             baseline_comes: true,
+            rehearsals_come: true,
+            would_fail: BTreeMap::new(),
             killed_in: None,
             killed: false,
             pending: vec![],
@@ -338,6 +346,7 @@ impl World {
                         since.into_iter().map(|(name, from)| self.measure(&name, from, now)).collect();
                     self.pending.push((now, Input::Samples(samples)));
                 }
+                Effect::Rehearse(plan) => self.rehearse(&plan),
                 Effect::RunStep(permit) => self.run_step(*permit),
                 Effect::Notify(notice) => self.notices.push((self.now, notice)),
                 Effect::Answer(answer) => self.answers.push(answer),
@@ -350,6 +359,20 @@ impl World {
     pub fn fact(&mut self, fact: FleetEntry) {
         self.fleet.apply(&fact);
         self.facts.push(fact);
+    }
+
+    /// Tries a plan: every step works but those that a test says fail.
+    fn rehearse(&mut self, plan: &RollbackPlan) {
+        if !self.rehearsals_come {
+            return;
+        }
+        let tried = |step: &Step| match self.would_fail.get(step.name.as_str()) {
+            Some(reason) => Tried::Fails { reason: reason.clone() },
+            None => Tried::Works { how: "in a world of tests".into() },
+        };
+        let steps = plan.steps.iter().map(|step| (step.name.clone(), tried(step))).collect();
+        let rehearsal = Rehearsal { to: plan.to.version.clone(), steps };
+        self.pending.push((self.now, Input::Rehearsed(rehearsal)));
     }
 
     fn run_step(&mut self, permit: Permit) {

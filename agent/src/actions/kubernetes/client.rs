@@ -136,6 +136,12 @@ impl Cluster {
         self.send(Method::PATCH, &path, Some(Value::Array(operations)), context).await
     }
 
+    /// Has the server check a JSON patch and drop it.
+    pub(super) async fn dry_run(&self, path: &str, operations: Vec<Value>, context: &Context) -> Reply {
+        let path = format!("{path}?fieldManager={FIELD_MANAGER}&dryRun=All");
+        self.send(Method::PATCH, &path, Some(Value::Array(operations)), context).await
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<Value>, context: &Context) -> Reply {
         let request = Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
         let request = match body {

@@ -182,7 +182,7 @@ async fn transaction_id(connection: &mut PgConnection) -> Result<i64, Trouble> {
     Ok(row.try_get(0)?)
 }
 
-async fn take_down(
+pub(super) async fn take_down(
     connection: &mut PgConnection,
     down: &DownMigration,
     text: &str,
@@ -209,7 +209,7 @@ async fn take_down(
 }
 
 /// The down statements, without what stands around them.
-fn down_text(down: &DownMigration) -> Result<String, Trouble> {
+pub(super) fn down_text(down: &DownMigration) -> Result<String, Trouble> {
     let text = match (&down.sql, &down.file) {
         (Some(sql), _) => sql.clone(),
         (None, Some(file)) => read_file(file, down.sha256.as_deref())?,
