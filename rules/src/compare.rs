@@ -123,6 +123,7 @@ mod tests {
             at: jiff::Timestamp::UNIX_EPOCH,
             source: crate::ids::SourceName::new("ci").unwrap(),
             sequence: None,
+            changes: None,
         }
     }
 

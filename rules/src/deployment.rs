@@ -3,6 +3,7 @@
 use crate::ids::{EnvironmentName, ServiceName, SourceName, Version};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A version of a service that can run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,52 @@ pub enum DeployKind {
     RolledBack,
     /// The service was taken away.
     Removed,
+}
+
+/// What a deployment brought, as far as its source says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// A program: an image, an artefact, a hosted build.
+    Code,
+    /// Configuration or environment variables.
+    Configuration,
+    /// Feature flags.
+    Flags,
+    /// Migrations of a database that can be taken back.
+    Migrations,
+    /// Migrations that cannot: a column is gone, data were rewritten. The release before may not fit the schema.
+    IrreversibleMigrations,
+    /// Who may read and write stored files.
+    StoragePolicy,
+    /// It closes a hole: going back opens it again.
+    SecurityFix,
+}
+
+impl Change {
+    /// Every one.
+    pub const ALL: [Change; 7] = [
+        Change::Code,
+        Change::Configuration,
+        Change::Flags,
+        Change::Migrations,
+        Change::IrreversibleMigrations,
+        Change::StoragePolicy,
+        Change::SecurityFix,
+    ];
+
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Change::Code => "code",
+            Change::Configuration => "configuration",
+            Change::Flags => "flags",
+            Change::Migrations => "migrations",
+            Change::IrreversibleMigrations => "irreversible_migrations",
+            Change::StoragePolicy => "storage_policy",
+            Change::SecurityFix => "security_fix",
+        }
+    }
 }
 
 /// News of a deployment: identifiers only. Commands, addresses and targets come from the configuration, never from
@@ -50,6 +97,9 @@ pub struct DeployEvent {
     /// The source's own counter (a generation, a run number): orders events where clocks cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
+    /// What it brought, if the source knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<BTreeSet<Change>>,
 }
 
 impl DeployEvent {
@@ -81,6 +131,16 @@ pub struct Deployment {
     pub source: SourceName,
     /// The source's counter, if it has one.
     pub sequence: Option<u64>,
+    /// What it brought, if the source knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<BTreeSet<Change>>,
+}
+
+impl Deployment {
+    /// Whether its source says that it brought this.
+    pub fn brought(&self, change: Change) -> bool {
+        self.changes.as_ref().is_some_and(|changes| changes.contains(&change))
+    }
 }
 
 /// What somebody reported about a service besides its signals: an alert, a test result, an incident.

@@ -3,13 +3,13 @@
 //! Like a watch, the fleet is the fold of its own records; unlike a watch it is small, so that it can be read whole at
 //! every start.
 
-use crate::deployment::{Deployment, Release};
+use crate::deployment::{Change, Deployment, Release};
 use crate::ids::{EnvironmentName, PlanId, ServiceName, Version, WatchId};
 use crate::storm::Storm;
 use crate::units::Span;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What happened to the fleet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -176,7 +176,16 @@ struct ServiceState {
     turned_back: Vec<(Version, Timestamp)>,
     #[serde(default)]
     found_bad: Vec<(Version, String, Timestamp)>,
+    /// What was deployed, the newest last, and whether it brought a migration that cannot be taken back.
+    #[serde(default)]
+    deployed: Vec<(Version, bool)>,
     active: Option<PlanId>,
+}
+
+impl ServiceState {
+    fn is_in(&self, environment: &EnvironmentName) -> bool {
+        self.current.as_ref().is_some_and(|(deployment, _)| deployment.environment == *environment)
+    }
 }
 
 /// All services.
@@ -226,6 +235,15 @@ pub struct Situation {
     pub turned_back: Vec<Version>,
     /// Releases that were found bad here and went without our turning them back; and how bad.
     pub found_bad: Vec<(Version, String)>,
+    /// What was deployed here, the newest last, and whether it brought a migration that cannot be taken back.
+    #[serde(default)]
+    pub deployed: Vec<(Version, bool)>,
+    /// Services with a deployment in this environment.
+    #[serde(default)]
+    pub services: u32,
+    /// Other services that were turned back within the last hour.
+    #[serde(default)]
+    pub others_turned_back: u32,
     /// Sources of this service's signals that have not answered since the agent started.
     pub silent_sources: Vec<String>,
     /// Other services that were deployed in the same environment lately, the latest first.
@@ -272,6 +290,18 @@ fn remember<T>(list: &mut Vec<T>, item: T) {
     }
 }
 
+impl Situation {
+    /// Releases deployed after `target` that moved the schema for good and were not turned back since, the newest first.
+    /// Where the target is not remembered, every remembered deployment came after it.
+    pub fn moved_since(&self, target: &Version) -> Vec<Version> {
+        let after =
+            self.deployed.iter().rposition(|(version, _)| version == target).map_or(0, |place| place + 1);
+        let moved = self.deployed[after..].iter().rev();
+        let moved = moved.filter(|(version, moves)| *moves && !self.turned_back.contains(version));
+        moved.map(|(version, _)| version.clone()).collect()
+    }
+}
+
 impl Fleet {
     /// Takes a fact in.
     pub fn apply(&mut self, entry: &FleetEntry) {
@@ -283,6 +313,8 @@ impl Fleet {
                     state.running = Some(deployment.release.clone());
                     state.running_since = Some(deployment.at);
                 }
+                let moves = deployment.brought(Change::IrreversibleMigrations);
+                remember(&mut state.deployed, (deployment.release.version.clone(), moves));
                 state.current = Some((deployment.clone(), watch.clone()));
             }
             FleetEntry::ProvedGood { service, environment, known } => {
@@ -382,6 +414,15 @@ impl Fleet {
             rollbacks_this_hour: count(within(Span::from_minutes(60)).count()),
             rollbacks_today: count(within(DAY).count()),
             current: state.current.map(|(_, watch)| watch),
+            deployed: state.deployed,
+            services: count(self.services.values().filter(|state| state.is_in(environment)).count()),
+            others_turned_back: count(
+                within(Span::from_minutes(60))
+                    .map(|(whose, _)| whose)
+                    .filter(|whose| **whose != name)
+                    .collect::<BTreeSet<_>>()
+                    .len(),
+            ),
             running: state.running,
             running_since: state.running_since,
             known_good: state.known_good,

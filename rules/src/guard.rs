@@ -4,6 +4,7 @@
 //! ([`before_effect`]), because a check made once is a check of the past.
 
 mod blame;
+pub mod ground;
 pub mod rehearsal;
 mod storm;
 
@@ -77,6 +78,14 @@ pub enum HoldReason {
     NotRehearsed,
     /// A step of the plan would fail.
     DryRunFails,
+    /// The release closes a hole.
+    SecurityFix,
+    /// The release to return to is forbidden.
+    Denied,
+    /// The service is part of what the agent stands on.
+    OwnGround,
+    /// Too many services were turned back lately.
+    BlastRadius,
 }
 
 /// What a hold does.
@@ -149,6 +158,7 @@ pub fn holds(view: &View<'_>) -> Vec<Hold> {
     let mut found = Vec::new();
     fleet_holds(view, &mut found);
     target_holds(view, &mut found);
+    ground::holds(view, &mut found);
     if !view.by_person {
         time_holds(view, &mut found);
         evidence_holds(view, &mut found);

@@ -9,7 +9,7 @@
 //! | evidence | measurements → running tests, holes included | [`Evidence`](evidence::Evidence) | `evidence.rs`, `evidence/`, `stats/` |
 //! | verdict | evidence and matrix → one of four verdicts | [`Judgement`](verdict::Judgement) | `verdict.rs`, `matrix.rs`, `watch/look.rs` |
 //! | decision | verdict, guards, autonomy → what is done | [`Decision`](decision::Decision) | `decision.rs`, `guard.rs`, `fleet.rs` |
-//! | plan | runbook and target → immutable steps with a digest | [`RollbackPlan`](plan::RollbackPlan) | `plan.rs`, `runbook.rs`, `preset.rs`, `action.rs` |
+//! | plan | runbook and target → immutable steps with a digest | [`RollbackPlan`](plan::RollbackPlan) | `planner.rs`, `plan.rs`, `runbook.rs`, `preset.rs`, `action.rs` |
 //! | execution | the log of the steps → the next step | [`Execution`](execution::Execution) | `execution.rs`, `watch/act.rs` |
 //! | verification | the same road driven again, on fresh evidence | [`VerificationResult`](watch::VerificationResult) | `watch/verify.rs` |
 //! | report | the case file → words | [`WhyCard`](report::WhyCard) | `report.rs`, `report/` |
@@ -76,6 +76,7 @@
 //!     previous: Some(Release { version: Version::new("v1")? }),
 //!     occurred_at: at,
 //!     sequence: None,
+//!     changes: None,
 //! };
 //! let seen = |from, to, bad, total| {
 //!     let reading = Reading::Counts { bad, total };
@@ -114,6 +115,7 @@ pub mod ids;
 pub mod matrix;
 pub mod past;
 pub mod plan;
+pub mod planner;
 pub mod preset;
 pub mod rehearsal;
 pub mod report;

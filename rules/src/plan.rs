@@ -1,8 +1,9 @@
 //! Plans: immutable lists of steps with a digest. What was approved is what runs; a plan leaves no choices.
 
 use crate::action::{ActionSpec, EffectClass, InspectSpec, Reversibility, Undo};
-use crate::deployment::{Deployment, Release};
-use crate::ids::{EnvironmentName, PlanDigest, PlanId, ServiceName, StepName, WatchId, fingerprint};
+use crate::deployment::{Change, Deployment, Release};
+use crate::ids::{EnvironmentName, PlanDigest, PlanId, ServiceName, StepName, Version, WatchId, fingerprint};
+use crate::planner::choose;
 use crate::runbook::{BadTemplate, Runbook, Values, fill_action};
 use crate::units::Span;
 use jiff::Timestamp;
@@ -84,6 +85,25 @@ pub enum CannotPlan {
         /// The version.
         version: String,
     },
+    /// No step of the runbook undoes what the deployment brought.
+    #[error(
+        "the deployment brought {}, and no step of the runbook says `undoes: [{}]`; add one, or fix forward",
+        change.word().replace('_', " "),
+        change.word()
+    )]
+    NothingUndoes {
+        /// What it brought.
+        change: Change,
+    },
+    /// The schema has moved on.
+    #[error(
+        "{version} brought a migration that cannot be taken back, and no step of the runbook brings the old schema back \
+         (`undoes: [irreversible_migrations]`): the release before may not work with it; fix forward"
+    )]
+    SchemaMoved {
+        /// The release that moved it.
+        version: String,
+    },
     /// A placeholder of the runbook has no value.
     #[error("step {step} cannot be filled in: {problem}")]
     Template {
@@ -119,7 +139,8 @@ impl RollbackPlan {
     }
 }
 
-/// Draws up a plan from a runbook.
+/// Draws up a plan from a runbook. `moved`: see [`choose`].
+#[expect(clippy::too_many_arguments, reason = "each is another thing that a plan is made of")]
 pub fn draw_up(
     number: u32,
     watch: &WatchId,
@@ -127,6 +148,7 @@ pub fn draw_up(
     target: (&Release, &str),
     reason: &str,
     runbook: &Runbook,
+    moved: &[Version],
     now: Timestamp,
 ) -> Result<RollbackPlan, CannotPlan> {
     let (to, proof) = target;
@@ -134,7 +156,8 @@ pub fn draw_up(
         return Err(CannotPlan::SameRelease { version: to.version.to_string() });
     }
     let id = PlanId::of(watch, number);
-    let steps = runbook.steps.iter().map(|template| {
+    let chosen = choose(runbook, deployment, moved)?;
+    let steps = chosen.into_iter().map(|template| {
         // The key names plan and step, so that every attempt at this step carries the same one and no other step does.
         let key = format!("{id}-{}", fingerprint(&[id.as_str(), template.name.as_str()], 4));
         let values = Values::default()

@@ -6,7 +6,7 @@
 use crate::action::Reversibility;
 use crate::compare::Compare;
 use crate::decision::{Autonomy, AutonomyLevel};
-use crate::ids::{EnvironmentName, ServiceName, SignalName};
+use crate::ids::{EnvironmentName, ServiceName, SignalName, Version};
 use crate::matrix::{Matrix, Severity};
 use crate::runbook::Runbook;
 use crate::signal::Signal;
@@ -133,6 +133,18 @@ pub struct GuardSettings {
     pub at_once: u32,
     /// A plan that is not through by then stops at the next step and pages.
     pub plan_limit: Span,
+    /// The share of all services that may be turned back alone within an hour; at least one may.
+    pub blast_radius: Quantity,
+    /// Releases that must not come back, whoever asks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub never_return_to: Vec<Version>,
+    /// The oldest release that may come back, by semantic versioning: older ones have known holes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Version>,
+    /// Whether the agent itself needs this service in order to act (metrics, brokers, names, identities); told by the
+    /// service's name if not given. Such a service is never turned back alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_ground: Option<bool>,
 }
 
 impl Default for GuardSettings {
@@ -149,6 +161,10 @@ impl Default for GuardSettings {
             per_day: 10,
             at_once: 2,
             plan_limit: Span::from_minutes(15),
+            blast_radius: Quantity { value: 0.10, unit: Unit::Percent },
+            never_return_to: Vec::new(),
+            floor: None,
+            own_ground: None,
         }
     }
 }

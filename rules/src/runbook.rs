@@ -13,10 +13,11 @@ pub use template::{RunbookTemplate, RunbookUse};
 use crate::action::{
     ActionSpec, CommandSpec, EffectClass, HttpSpec, HttpSuccess, InspectSpec, Reversibility, Undo,
 };
+use crate::deployment::Change;
 use crate::ids::StepName;
 use crate::units::Span;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A way to turn a service back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,9 @@ pub struct RunbookStep {
     /// Where in a written procedure it comes from: `Backend, step 2`. For people, who hold the plan against the procedure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// What a deployment brought that this undoes. Empty: it belongs to every rollback.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub undoes: BTreeSet<Change>,
     /// What it does.
     pub action: ActionSpec,
     /// What is known about repeating it. There is no default: somebody must have thought about it.

@@ -215,6 +215,7 @@ impl Watch {
             at: event.occurred_at,
             source: event.source.clone(),
             sequence: event.sequence,
+            changes: event.changes.clone(),
         };
         rules.compare = rules.compare.map(|compare| compare.of(&deployment));
         let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
@@ -530,6 +531,7 @@ steps:
             previous: Some(Release { version: Version::new("v1").unwrap() }),
             occurred_at: now,
             sequence: None,
+            changes: None,
         };
         let (mut watch, effects) = Watch::open(&event, rules, &Situation::default(), now);
         let mut all = effects;

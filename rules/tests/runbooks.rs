@@ -55,9 +55,10 @@ fn plan(runbook: &Runbook) -> RollbackPlan {
         at,
         source,
         sequence: None,
+        changes: None,
     };
     let good = release("1.3.9");
-    draw_up(1, &watch, &deployment, (&good, "ran well for 6h"), "errors", runbook, at)
+    draw_up(1, &watch, &deployment, (&good, "ran well for 6h"), "errors", runbook, &[], at)
         .unwrap_or_else(|error| panic!("{error}"))
 }
 

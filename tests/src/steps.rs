@@ -43,6 +43,7 @@ impl Rig {
         let template = RunbookStep {
             name: name.clone(),
             from: None,
+            undoes: Default::default(),
             action: serde_saphyr::from_str(action).with_context(|| format!("reading {action}"))?,
             class,
             inspect: None,

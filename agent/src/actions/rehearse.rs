@@ -137,10 +137,11 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
             source,
             sequence: None,
+            changes: None,
         };
         let runbook = serde_saphyr::from_str(&format!("steps:\n{steps}")).unwrap();
         let target = (&release("v1"), "it ran well");
-        draw_up(1, &watch, &deployment, target, "test", &runbook, Timestamp::UNIX_EPOCH).unwrap()
+        draw_up(1, &watch, &deployment, target, "test", &runbook, &[], Timestamp::UNIX_EPOCH).unwrap()
     }
 
     async fn tried(steps: &str) -> Vec<Tried> {

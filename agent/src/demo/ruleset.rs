@@ -138,6 +138,7 @@ fn runbook(place: &Place<'_>) -> anyhow::Result<Runbook> {
         anyhow::Ok(RunbookStep {
             name: StepName::new(name)?,
             from: None,
+            undoes: Default::default(),
             action,
             class,
             inspect,

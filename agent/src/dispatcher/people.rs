@@ -241,6 +241,7 @@ impl Dispatcher {
             previous: current.previous,
             occurred_at: now,
             sequence: None,
+            changes: None,
         };
         let situation = self.fleet.situation(service, environment, now);
         let (watch, effects) = Watch::open(&event, (self.parts.rules)(service, environment), &situation, now);

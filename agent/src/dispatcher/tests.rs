@@ -138,6 +138,7 @@ fn event(service: ServiceName, id: &str, kind: DeployKind, at: Timestamp) -> Dep
         previous: Some(release("v1")),
         occurred_at: at,
         sequence: None,
+        changes: None,
     }
 }
 

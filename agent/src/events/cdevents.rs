@@ -163,6 +163,7 @@ fn deployment(mut event: Event<'_>, predicate: &str) -> Result<Outcome, Refused>
         previous: None,
         occurred_at: event.at,
         sequence: None,
+        changes: None,
     };
     Ok(event.usable(Incoming::Deploy(deploy)))
 }

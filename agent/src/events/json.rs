@@ -182,6 +182,15 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| Refused::field(&self.place(key), "is missing; it must be a text"))
     }
 
+    /// A list of texts that may be absent.
+    pub(super) fn optional_texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, Refused> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let wrong =
+            || Refused::field(&self.place(key), format!("must be a list of texts, it is {}", kind(value)));
+        let list = value.as_array().ok_or_else(wrong)?;
+        list.iter().map(|item| item.as_str().ok_or_else(wrong)).collect::<Result<_, _>>().map(Some)
+    }
+
     /// An object that may be absent.
     pub(super) fn optional_object(&self, key: &str) -> Result<Option<Fields<'a>>, Refused> {
         self.get(key).map(|value| Fields::of(&self.place(key), value)).transpose()

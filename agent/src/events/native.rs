@@ -3,7 +3,8 @@
 //! ```json
 //! {"service": "checkout", "version": "v1.2.3"}
 //! {"service": "checkout", "version": "v1.2.3", "environment": "production", "previous": "v1.2.2",
-//!  "kind": "deployed", "id": "run-4711", "at": "2026-03-01T12:00:00Z", "sequence": 4711}
+//!  "kind": "deployed", "id": "run-4711", "at": "2026-03-01T12:00:00Z", "sequence": 4711,
+//!  "changes": ["code", "migrations"]}
 //! {"service": "checkout", "report": "smoke_test_failed", "state": "firing", "summary": "login is broken"}
 //! ```
 //!
@@ -19,9 +20,10 @@ use super::json::Fields;
 use super::limits::{self, shown};
 use super::{Accepted, Context, Incoming, Refused};
 use jiff::Timestamp;
-use rules::deployment::{DeployEvent, DeployKind, Release, Report, ReportState};
+use rules::deployment::{Change, DeployEvent, DeployKind, Release, Report, ReportState};
 use rules::ids::fingerprint;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// The environment of a deployment that names none.
 pub const DEFAULT_ENVIRONMENT: &str = "production";
@@ -32,8 +34,8 @@ pub const NO_VERSION: &str = "none";
 /// How long a request without `id` and `at` counts as a repetition of the same: longer than any client's retries.
 const REPEAT_SECONDS: i64 = 300;
 
-const DEPLOYMENT_FIELDS: [&str; 8] =
-    ["service", "environment", "version", "previous", "id", "at", "sequence", "kind"];
+const DEPLOYMENT_FIELDS: [&str; 9] =
+    ["service", "environment", "version", "previous", "id", "at", "sequence", "kind", "changes"];
 const REPORT_FIELDS: [&str; 7] = ["service", "environment", "report", "state", "summary", "id", "at"];
 
 /// Identity and time that the wrapping message gives; they fill what the form leaves out.
@@ -98,8 +100,22 @@ pub(super) fn deployment(
         previous,
         occurred_at,
         sequence: fields.optional_count("sequence")?,
+        changes: changes(&fields)?,
     };
     Ok(Accepted { id, incoming: Incoming::Deploy(event), raw: value.clone(), notes })
+}
+
+/// What the deployment brought: a list of the words of [`Change`].
+fn changes(fields: &Fields<'_>) -> Result<Option<BTreeSet<Change>>, Refused> {
+    let Some(words) = fields.optional_texts("changes")? else { return Ok(None) };
+    let known = |word: &str| {
+        let all = Change::ALL.map(Change::word).join(", ");
+        let found = Change::ALL.into_iter().find(|change| change.word() == word);
+        found.ok_or_else(|| {
+            Refused::field(&fields.place("changes"), format!("{} is none of {all}", shown(word)))
+        })
+    };
+    words.into_iter().map(known).collect::<Result<_, _>>().map(Some)
 }
 
 /// Reads the report shape.

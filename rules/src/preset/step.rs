@@ -5,13 +5,14 @@
 
 use super::{REFUSED, closest_preset, shipped_preset};
 use crate::action::{ActionSpec, DEFAULT_TIMEOUT, EffectClass, InspectSpec, Reversibility, Undo};
+use crate::deployment::Change;
 use crate::ids::StepName;
 use crate::runbook::RunbookStep;
 use crate::units::Span;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A preset with its inputs, as a runbook names it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,8 @@ struct Written {
     name: StepName,
     #[serde(default)]
     from: Option<String>,
+    #[serde(default)]
+    undoes: BTreeSet<Change>,
     #[serde(default)]
     action: Option<ActionSpec>,
     #[serde(default, deserialize_with = "known")]
@@ -76,6 +79,7 @@ impl<'de> Deserialize<'de> for RunbookStep {
                 return Ok(Self {
                     name: step.name,
                     from: step.from,
+                    undoes: step.undoes,
                     action,
                     class: step.class.ok_or_else(|| D::Error::missing_field("class"))?,
                     inspect: step.inspect,
@@ -105,6 +109,7 @@ impl<'de> Deserialize<'de> for RunbookStep {
         Ok(Self {
             name: step.name,
             from: step.from,
+            undoes: step.undoes,
             action: preset.action,
             class: step.class.unwrap_or(preset.class),
             inspect: step.inspect.or(preset.inspect),

@@ -19,6 +19,7 @@ impl Watch {
         &self,
         target: Option<KnownGood>,
         reason: &str,
+        situation: &Situation,
         now: Timestamp,
     ) -> Result<RollbackPlan, CannotPlan> {
         let service = self.deployment.service.clone();
@@ -26,8 +27,9 @@ impl Watch {
             self.rules.runbook.as_ref().ok_or(CannotPlan::NoRunbook { service: service.clone() })?;
         let target = target.ok_or(CannotPlan::NoTarget { service })?;
         let proof = target.words();
+        let moved = situation.moved_since(&target.release.version);
         let target = (&target.release, proof.as_str());
-        draw_up(self.plans_drawn + 1, &self.id, &self.deployment, target, reason, runbook, now)
+        draw_up(self.plans_drawn + 1, &self.id, &self.deployment, target, reason, runbook, &moved, now)
     }
 
     fn take_plan(&mut self, plan: RollbackPlan, now: Timestamp, out: &mut Vec<Effect>) -> PlanDigest {
@@ -41,10 +43,11 @@ impl Watch {
         &mut self,
         target: Option<KnownGood>,
         reason: &str,
+        situation: &Situation,
         now: Timestamp,
         out: &mut Vec<Effect>,
     ) -> Option<PlanDigest> {
-        match self.draw(target, reason, now) {
+        match self.draw(target, reason, situation, now) {
             Ok(plan) => Some(self.take_plan(plan, now, out)),
             Err(reason) => {
                 let words = reason.to_string();
@@ -70,7 +73,7 @@ impl Watch {
         out: &mut Vec<Effect>,
     ) {
         let target = self.target(situation, None);
-        let Some(digest) = self.plan_to(target, &self.reason(), now, out) else { return };
+        let Some(digest) = self.plan_to(target, &self.reason(), situation, now, out) else { return };
         let severity = self.incident.as_ref().map(|incident| incident.severity);
         if approval {
             let expires = self.rules.watch.approval_expires.after(now);
@@ -94,7 +97,7 @@ impl Watch {
 
     pub(super) fn roll_back(&mut self, situation: &Situation, now: Timestamp, out: &mut Vec<Effect>) {
         let target = self.target(situation, None);
-        if self.plan_to(target, &self.reason(), now, out).is_some() {
+        if self.plan_to(target, &self.reason(), situation, now, out).is_some() {
             self.begin_execution(false, situation, now, out);
         }
     }
@@ -256,7 +259,7 @@ impl Watch {
         }
         // A wish that cannot be met (a mistyped version) changes nothing.
         let reason = format!("asked for by {by}");
-        let plan = match self.draw(target, &reason, now) {
+        let plan = match self.draw(target, &reason, situation, now) {
             Ok(plan) => plan,
             Err(problem) => return out.push(Effect::Answer(Err(problem.to_string()))),
         };

@@ -27,7 +27,7 @@ impl Watch {
         else {
             return Vec::new();
         };
-        if self.draw(Some(target.clone()), &self.reason(), now).is_err() {
+        if self.draw(Some(target.clone()), &self.reason(), situation, now).is_err() {
             return Vec::new();
         }
         let last = self.rehearsal.as_ref().map(|(rehearsal, at)| (rehearsal, *at));
@@ -52,7 +52,7 @@ impl Watch {
     /// Has the plan tried that would be drawn up now.
     pub(super) fn rehearse(&mut self, situation: &Situation, now: Timestamp, out: &mut Vec<Effect>) {
         let target = self.target(situation, None);
-        if let Ok(plan) = self.draw(target, &self.reason(), now) {
+        if let Ok(plan) = self.draw(target, &self.reason(), situation, now) {
             self.transient.rehearsing = Some(now);
             out.push(Effect::Rehearse(Box::new(plan)));
         }

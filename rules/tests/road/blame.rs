@@ -20,6 +20,7 @@ fn other_deployment(service: &str, seconds: i64) -> FleetEntry {
         at: at(seconds),
         source: SourceName::new("ci").unwrap(),
         sequence: None,
+        changes: None,
     };
     let watch = WatchId::of(
         &deployment.source,

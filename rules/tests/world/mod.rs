@@ -160,6 +160,7 @@ pub fn runbook(steps: &[(&str, EffectClass, Undo)]) -> Runbook {
     let steps = steps.iter().map(|(name, class, undo)| RunbookStep {
         name: StepName::new(*name).unwrap(),
         from: None,
+        undoes: Default::default(),
         action: command(&["/bin/act", name, "{{to.version}}"]),
         class: *class,
         inspect: None,
@@ -182,6 +183,7 @@ pub fn deploy(version: &str, id: &str, seconds: i64) -> DeployEvent {
         previous: Some(release("v1")),
         occurred_at: at(seconds),
         sequence: None,
+        changes: None,
     }
 }
 
@@ -506,6 +508,7 @@ impl World {
             at: self.now,
             source: event.source,
             sequence: None,
+            changes: None,
         };
         self.fact(FleetEntry::Deployed { deployment, watch: watch.clone() });
         self.tell(Input::Superseded(watch));

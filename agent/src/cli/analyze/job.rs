@@ -346,6 +346,7 @@ fn compare(args: &Args, rules: &mut RuleSet, at: Timestamp) -> anyhow::Result<()
         at,
         source: SourceName::new("analyze").context("cannot name the source")?,
         sequence: None,
+        changes: None,
     };
     rules.compare = Some(compare.of(&deployment));
     Ok(())
