@@ -33,7 +33,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 pub use address::Forbidden;
-pub use rehearse::rehearse;
+pub use rehearse::{rehearse, rehearse_step};
 
 /// Turns to `true` when the kill switch is pulled.
 pub type KillSwitch = watch::Receiver<bool>;

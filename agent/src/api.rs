@@ -15,6 +15,7 @@ pub use serve::serve;
 use crate::collector::Collector;
 use crate::dispatcher::{Message, Rules, View};
 use crate::events::EventSourceKeys;
+use crate::executor::Executor;
 use crate::ledger::Ledger;
 use crate::telemetry::Metrics;
 use axum::Router;
@@ -46,6 +47,8 @@ pub struct Shared {
     pub rules: Rules,
     /// The signal sources, for readiness.
     pub collector: Collector,
+    /// Who tries plans out.
+    pub executor: Executor,
     /// Our own figures.
     pub metrics: Metrics,
     /// Pulled here at once, before the ledger knows of it.
@@ -68,12 +71,14 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/plans", get(read::plans))
         .route("/v1/plans/{id}", get(read::plan))
         .route("/v1/fleet", get(read::fleet))
+        .route("/v1/drills", get(read::drills))
         .route("/v1/freezes", get(read::freezes))
         .route("/v1/ledger", get(read::ledger))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), auth::may_look));
     let words = Router::new()
         .route("/v1/plans/{id}/approval", post(people::approval))
         .route("/v1/rollbacks", post(people::rollback))
+        .route("/v1/rehearsals", post(people::rehearsal))
         .route("/v1/freezes", post(people::freeze).delete(people::unfreeze))
         .route("/v1/stop", post(people::stop).delete(people::resume))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), auth::may_act));

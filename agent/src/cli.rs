@@ -21,6 +21,7 @@ mod completions;
 mod config;
 mod console;
 mod demo;
+mod drill;
 mod exit;
 mod explain;
 mod freeze;
@@ -113,6 +114,8 @@ pub enum Command {
     Reject(reject::Args),
     /// Turn a service back now, and follow it to the end
     Rollback(rollback::Args),
+    /// Practise a rollback where that is safe, and file a report; without a service, when each was last practised
+    Drill(drill::Args),
     /// The kill switch: nothing is begun until `turnback resume`
     Stop(stop::StopArgs),
     /// Release the kill switch, and acknowledge what suspended the autonomy
@@ -224,6 +227,7 @@ async fn perform(command: Command, context: &Context<'_>) -> anyhow::Result<Exit
         Command::Approve(args) => approve::execute(args, context).await?,
         Command::Reject(args) => reject::execute(args, context).await?,
         Command::Rollback(args) => rollback::execute(args, context).await?,
+        Command::Drill(args) => drill::execute(args, context).await?,
         Command::Stop(args) => stop::stop(args, context).await?,
         Command::Resume => stop::resume(context).await?,
         Command::Freeze(args) => freeze::freeze(args, context).await?,

@@ -56,6 +56,9 @@ pub enum FleetEntry {
         from: Version,
         /// Whether a person's word started it.
         by_person: bool,
+        /// Whether it is practised: then it says nothing about the release, and counts towards no limit.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        drill: bool,
         /// When.
         at: Timestamp,
     },
@@ -70,6 +73,17 @@ pub enum FleetEntry {
         /// The release that runs now, if that is known.
         running: Option<Release>,
         /// When.
+        at: Timestamp,
+    },
+    /// A rollback was practised.
+    Drilled {
+        /// The service.
+        service: ServiceName,
+        /// The environment.
+        environment: EnvironmentName,
+        /// How it went.
+        outcome: String,
+        /// When it ended.
         at: Timestamp,
     },
     /// No rollback is done alone from now on, until a person acknowledges.
@@ -180,6 +194,9 @@ struct ServiceState {
     #[serde(default)]
     deployed: Vec<(Version, bool)>,
     active: Option<PlanId>,
+    /// When a rollback was last practised, and how that went.
+    #[serde(default)]
+    drilled: Option<(Timestamp, String)>,
 }
 
 impl ServiceState {
@@ -326,10 +343,13 @@ impl Fleet {
                 let state = self.service(service, environment);
                 remember(&mut state.found_bad, (version.clone(), why.clone(), *at));
             }
-            FleetEntry::RollbackBegan { service, environment, plan, from, at, .. } => {
+            FleetEntry::RollbackBegan { service, environment, plan, from, drill, at, .. } => {
                 let name = key(service, environment);
                 let state = self.service(service, environment);
                 state.active = Some(plan.clone());
+                if *drill {
+                    return;
+                }
                 remember(&mut state.turned_back, (from.clone(), *at));
                 self.rollbacks.retain(|(_, when)| Span::between(*when, *at) < DAY);
                 self.rollbacks.push((name, *at));
@@ -345,6 +365,9 @@ impl Fleet {
                     state.running = Some(running.clone());
                     state.running_since = Some(*at);
                 }
+            }
+            FleetEntry::Drilled { service, environment, outcome, at } => {
+                self.service(service, environment).drilled = Some((*at, outcome.clone()));
             }
             FleetEntry::AutoSuspended { reason, .. } => self.auto_suspended = Some(reason.clone()),
             FleetEntry::Stopped { reason, by, .. } => self.stopped = Some(format!("{reason} ({by})")),
@@ -476,6 +499,11 @@ impl Fleet {
     /// The newest deployment of a service.
     pub fn current(&self, service: &ServiceName, environment: &EnvironmentName) -> Option<&Deployment> {
         self.services.get(&key(service, environment))?.current.as_ref().map(|(deployment, _)| deployment)
+    }
+
+    /// The services as `service@environment`, each with its last drill and how that went.
+    pub fn drills(&self) -> impl Iterator<Item = (&str, Option<&(Timestamp, String)>)> {
+        self.services.iter().map(|(name, state)| (name.as_str(), state.drilled.as_ref()))
     }
 
     /// The kill switch, if it is pulled.

@@ -44,6 +44,9 @@ pub struct RuleSet {
     /// Services that this one calls: their deployments may be the cause of what it suffers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<ServiceName>,
+    /// Whether a rollback may be practised here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub safe_to_drill: bool,
 }
 
 /// How a deployment is watched.
@@ -293,6 +296,7 @@ impl RuleSet {
             patience: BTreeMap::new(),
             compare: None,
             depends_on: Vec::new(),
+            safe_to_drill: false,
         }
     }
 

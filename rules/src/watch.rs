@@ -137,6 +137,8 @@ pub struct Watch {
     holds_told: BTreeSet<HoldReason>,
     /// Whether people were told that the release is well.
     cleared: bool,
+    /// Whether it is turned back for practice.
+    pub drill: bool,
     /// Whether a person refused a plan: from then on nothing is done alone.
     refused_once: bool,
     /// The deployment that took this one's place.
@@ -279,6 +281,7 @@ impl Watch {
             previous_since,
             holds_told: BTreeSet::new(),
             cleared: false,
+            drill: false,
             refused_once: false,
             superseded_by: None,
             ended: None,
@@ -322,7 +325,9 @@ impl Watch {
             Input::Superseded(by) => self.superseded(by, situation, now, &mut out),
             Input::Approved { by, digest } => self.approved(by, &digest, situation, now, &mut out),
             Input::Refused { by, digest, reason } => self.refused(by, &digest, reason, now, &mut out),
-            Input::RollbackAsked { by, to } => self.rollback_asked(by, to, situation, now, &mut out),
+            Input::RollbackAsked { by, to, drill } => {
+                self.rollback_asked(by, to, drill, situation, now, &mut out);
+            }
             Input::StepEnded { plan, step, attempt, outcome } => {
                 self.step_ended(&plan, step, attempt, outcome, situation, now, &mut out);
             }
@@ -456,6 +461,7 @@ impl Watch {
 
     fn close(&mut self, outcome: Outcome, mut fleet: Vec<FleetEntry>, now: Timestamp, out: &mut Vec<Effect>) {
         fleet.extend(self.found_bad(&outcome, now));
+        fleet.extend(self.drilled(&outcome, now));
         self.record_with(Entry::Closed { outcome }, fleet, now, out);
         out.push(Effect::Close);
     }
@@ -473,6 +479,16 @@ impl Watch {
             environment: self.deployment.environment.clone(),
             version: self.deployment.release.version.clone(),
             why: format!("{}: {}", incident.severity, incident.row),
+            at,
+        })
+    }
+
+    /// What is remembered of a drill: when it was, and how it went.
+    fn drilled(&self, outcome: &Outcome, at: Timestamp) -> Option<FleetEntry> {
+        self.drill.then(|| FleetEntry::Drilled {
+            service: self.deployment.service.clone(),
+            environment: self.deployment.environment.clone(),
+            outcome: outcome.to_string(),
             at,
         })
     }
@@ -535,7 +551,11 @@ steps:
         };
         let (mut watch, effects) = Watch::open(&event, rules, &Situation::default(), now);
         let mut all = effects;
-        all.extend(watch.on(Input::RollbackAsked { by: "ann".into(), to: None }, &Situation::default(), now));
+        all.extend(watch.on(
+            Input::RollbackAsked { by: "ann".into(), to: None, drill: false },
+            &Situation::default(),
+            now,
+        ));
         let mut out = Vec::new();
         watch.record(
             Entry::StepEnded { step: 7, outcome: StepOutcome::NotBegun { reason: "x".into() } },

@@ -10,6 +10,8 @@ mod blame;
 mod flapping;
 #[path = "road/laws.rs"]
 mod laws;
+#[path = "road/planning.rs"]
+mod planning;
 #[path = "road/storm.rs"]
 mod storm;
 #[path = "road/words.rs"]
@@ -455,6 +457,7 @@ fn each_guard_does_its_part() {
                 plan: plan.clone(),
                 from: release(version).version,
                 by_person: false,
+                drill: false,
                 at: when,
             });
             if ends {

@@ -1,7 +1,7 @@
 //! The contract that every family of actions keeps on its real server, and one suite that holds all of them to it.
 //!
 //! A family says how its target is set up, what its step is, how its effects are counted from outside, how its server is
-//! made to refuse, and who else changes the same object. `suite` does the rest: run twice, refused before, answer lost
+//! made to refuse, and who else changes the same object. `suite` does the rest: rehearsed, run twice, refused before, answer lost
 //! after, undone twice, cancelled before and during, timed out, delivered late, overtaken by a third party. Every injected
 //! fault is counted where it is injected, and a fault that was not met fails the test.
 //!
@@ -33,6 +33,11 @@ macro_rules! kept_by {
     ($name:ident, $family:ty) => {
         mod $name {
             use super::suite;
+
+            #[tokio::test]
+            async fn rehearsed_it_has_no_effect() -> anyhow::Result<()> {
+                suite::rehearsed::<$family>().await
+            }
 
             #[tokio::test]
             async fn run_twice_it_acts_once() -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ mod dump;
 
 use anyhow::Result;
 use rules::action::{EffectClass, StepOutcome};
+use rules::rehearsal::Tried;
 use sqlx::Connection as _;
 use std::time::Duration;
 use tests::cutter::{Cutter, Fate};
@@ -65,6 +66,43 @@ const TOOLS: [(&str, &str, &str); 5] = [
         "SELECT max(created_at) FROM drizzle.__drizzle_migrations",
     ),
 ];
+
+#[tokio::test]
+async fn a_dry_run_takes_a_migration_back_and_keeps_nothing_of_it() -> Result<()> {
+    let server = PostgresServer::start().await?;
+    let tables = "CREATE TABLE schema_migrations (version varchar PRIMARY KEY); \
+        INSERT INTO schema_migrations VALUES ('1'), ('9'); CREATE TABLE rates (n int)";
+    server.run("shop", tables).await?;
+    let down = |version: &str, sql: &str| {
+        let operation = format!(
+            "{{ down: {{ tool: dbmate, table: schema_migrations, version: '{version}', previous: '1', sql: '{sql}' }} }}"
+        );
+        rig(&server, &operation)
+    };
+    let works = down("9", "DROP TABLE rates;")?;
+    let tried = works.rehearse().await;
+    assert!(matches!(&tried, Tried::Works { how } if how.contains("rolled back")), "{tried:?}");
+    assert_value(&server, "SELECT count(*) FROM schema_migrations", Some("2")).await?;
+    assert_value(&server, "SELECT to_regclass('rates')::text", Some("rates")).await?;
+    assert_value(&server, "SELECT to_regclass('turnback_fence')::text", None).await?;
+    for (version, sql, part) in
+        [("1", "DROP TABLE rates;", "not the newest"), ("9", "DROP TABLE tariffs;", "does not exist")]
+    {
+        let tried = down(version, sql)?.rehearse().await;
+        assert!(matches!(&tried, Tried::Fails { reason } if reason.contains(part)), "{tried:?}");
+    }
+    // Somebody at work is no reason against it: whether it will be free in time, nobody knows.
+    let mut other = sqlx::PgConnection::connect(&server.url("shop")).await?;
+    let mut theirs = other.begin().await?;
+    sqlx::query("LOCK TABLE rates").execute(&mut *theirs).await?;
+    let tried = works.rehearse().await;
+    assert!(matches!(&tried, Tried::Unclear { reason } if reason.contains("lock")), "{tried:?}");
+    drop(theirs);
+    let outcome = works.first().await;
+    assert_eq!(kind(&outcome), "done", "{outcome:?}");
+    assert_eq!(works.rehearse().await, Tried::AlreadyThere);
+    Ok(())
+}
 
 #[tokio::test]
 async fn a_migration_of_each_tool_is_taken_back_with_its_row_once() -> Result<()> {

@@ -1,11 +1,12 @@
 //! One step, run as the executor runs it: for tests of actions against real servers.
 
-use agent::actions::{Direction, run_step};
+use agent::actions::{Direction, rehearse_step, run_step};
 use agent::secrets::Secrets;
 use anyhow::{Context, Result};
 use rules::action::{EffectClass, Reversibility, StepOutcome, Undo};
 use rules::ids::{PlanId, StepName};
 use rules::plan::Step;
+use rules::rehearsal::Tried;
 use rules::runbook::{Runbook, RunbookStep, Values, fill_action, problems};
 use rules::units::Span;
 use std::collections::BTreeMap;
@@ -84,6 +85,11 @@ impl Rig {
     pub fn within(mut self, timeout: Span) -> Rig {
         self.step.timeout = timeout;
         self
+    }
+
+    /// A dry run.
+    pub async fn rehearse(&self) -> Tried {
+        rehearse_step(&self.plan, &self.step, self.switch.subscribe(), &self.secrets).await
     }
 
     /// A first attempt.

@@ -144,6 +144,9 @@ impl Kubernetes {
         if let Some(refusal) = self.refusal(cluster, &before, context).await? {
             return Ok(Attempt::Over(permanent(refusal)));
         }
+        if let Some(third) = history::third_release(cluster, &self.spec, &before, &goal, context).await? {
+            return Ok(Attempt::Over(failed(FailureKind::Retryable, third)));
+        }
         let patch = match goal.patch(&before, context) {
             Ok(patch) => patch,
             Err(reason) => return Ok(Attempt::Over(permanent(reason))),
@@ -324,6 +327,9 @@ impl Kubernetes {
             return Ok(Tried::AlreadyThere);
         }
         if let Some(reason) = self.refusal(&cluster, &before, context).await? {
+            return Ok(Tried::Fails { reason });
+        }
+        if let Some(reason) = history::third_release(&cluster, &self.spec, &before, &goal, context).await? {
             return Ok(Tried::Fails { reason });
         }
         let patch = match goal.patch(&before, context) {

@@ -14,15 +14,19 @@
 use super::{Action, BadAction, Context, KillSwitch, build, chain};
 use crate::secrets::Secrets;
 use rules::action::{ActionSpec, Inspected, Undo};
+use rules::ids::PlanId;
 use rules::plan::{RollbackPlan, Step};
 use rules::rehearsal::{Rehearsal, Tried};
 use rules::units::Span;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Of one step: a clone or a transaction is through by then, and whoever waits for a rollback does not wait longer.
-const LONGEST_STEP: Span = Span::from_seconds(15);
+/// Of one step: a clone or a transaction is through by then.
+const LONGEST_STEP: Span = Span::from_seconds(10);
+/// Of all of them: whoever waits for a rollback does not wait longer.
+const LONGEST: Duration = Duration::from_secs(12);
 /// Steps tried at the same time.
 const AT_ONCE: usize = 8;
 
@@ -35,32 +39,37 @@ pub async fn rehearse(plan: &RollbackPlan, cancel: &KillSwitch, secrets: &Arc<Se
         trials.spawn(async move {
             // The semaphore is never closed; were it ever, all would be tried at once.
             let _turn = turns.acquire().await;
-            let context = Context {
-                plan: id,
-                step: step.name.clone(),
-                key: step.key.clone(),
-                class: step.class,
-                timeout: step.timeout.min(LONGEST_STEP),
-                cancel,
-            };
-            let limit = context.timeout.duration();
-            let tried = tokio::time::timeout(limit, try_step(&step, &context, &secrets)).await;
-            let late = |_| Tried::Unclear { reason: format!("no answer within {}", context.timeout) };
-            (number, tried.unwrap_or_else(late))
+            (number, rehearse_step(&id, &step, cancel, &secrets).await)
         });
     }
     let mut found: Vec<Option<Tried>> = vec![None; plan.steps.len()];
-    while let Some(ended) = trials.join_next().await {
+    let deadline = tokio::time::Instant::now() + LONGEST;
+    while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, trials.join_next()).await {
         match ended {
             Ok((number, tried)) => found[number] = Some(tried),
             Err(error) => tracing::error!(%error, "a rehearsal broke down"),
         }
     }
     let steps = plan.steps.iter().zip(found).enumerate().map(|(number, (step, tried))| {
-        let tried = tried.unwrap_or_else(|| Tried::Unclear { reason: "its rehearsal broke down".into() });
+        let tried =
+            tried.unwrap_or_else(|| Tried::Unclear { reason: "there was no time left to try it".into() });
         (step.name.clone(), after_others(&plan.steps[..number], step, tried))
     });
     Rehearsal { to: plan.to.version.clone(), steps: steps.collect() }
+}
+
+/// Tries one step and changes nothing.
+pub async fn rehearse_step(plan: &PlanId, step: &Step, cancel: KillSwitch, secrets: &Secrets) -> Tried {
+    let context = Context {
+        plan: plan.clone(),
+        step: step.name.clone(),
+        key: step.key.clone(),
+        class: step.class,
+        timeout: step.timeout.min(LONGEST_STEP),
+        cancel,
+    };
+    let tried = tokio::time::timeout(context.timeout.duration(), try_step(step, &context, secrets)).await;
+    tried.unwrap_or_else(|_| Tried::Unclear { reason: format!("no answer within {}", context.timeout) })
 }
 
 /// A step that builds on an earlier one at the same target cannot be tried before that has happened: its failure says

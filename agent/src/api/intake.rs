@@ -105,7 +105,9 @@ mod tests {
     use crate::collector::Collector;
     use crate::events::EventSourceKeys;
     use crate::events::auth::{Credential, ServiceScope};
+    use crate::executor::Executor;
     use crate::ledger::Ledger;
+    use crate::secrets::Secrets;
     use crate::telemetry::Metrics;
     use rules::ids::SourceName;
     use std::collections::BTreeMap;
@@ -119,9 +121,19 @@ mod tests {
         let credential = Credential::Bearer { token: "secret".into() };
         let name = SourceName::new("local").unwrap();
         sources.add(EventSourceKey { name, credential, services: ServiceScope::all() }, Default::default());
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).await.unwrap();
+        let executor = Executor::new(
+            ledger.clone(),
+            Arc::new(Secrets::from_variables(BTreeMap::new())),
+            watch::channel(Default::default()).1,
+            watch::channel(false).1,
+            watch::channel(false).1,
+            dir.path().join("STOP"),
+        );
         let shared = Shared {
             messages: mpsc::channel(1).0,
-            ledger: Ledger::open(&dir.path().join("ledger.db")).await.unwrap(),
+            ledger,
+            executor,
             access: Access::new("secret".into(), true),
             sources,
             collector: Collector::new(BTreeMap::new()),

@@ -2,6 +2,7 @@
 
 use super::auth::actor;
 use super::{Problem, Shared, State};
+use crate::clock;
 use crate::dispatcher::{Message, Person, PersonAsk};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -10,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use rules::ids::{EnvironmentName, PlanId, ServiceName, Version};
 use rules::units::Span;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
@@ -44,6 +46,8 @@ pub(super) struct Rollback {
     environment: EnvironmentName,
     #[serde(default)]
     to: Option<Version>,
+    #[serde(default)]
+    drill: bool,
 }
 
 /// The environment of whoever does not say.
@@ -123,8 +127,20 @@ pub(super) async fn rollback(
     headers: HeaderMap,
     given: Body<Rollback>,
 ) -> Result<Json<Answer>, Problem> {
-    let Rollback { service, environment, to } = body(given)?;
-    ask(&shared, &headers, PersonAsk::Rollback { service, environment, to }).await
+    let Rollback { service, environment, to, drill } = body(given)?;
+    ask(&shared, &headers, PersonAsk::Rollback { service, environment, to, drill }).await
+}
+
+/// `POST /v1/rehearsals`: the plan that would be drawn up now, and what came of trying it. Nothing is changed, not even in
+/// the ledger; it takes a person's word because targets are asked with the agent's credentials.
+pub(super) async fn rehearsal(shared: State, given: Body<Rollback>) -> Result<Json<Value>, Problem> {
+    let Rollback { service, environment, to, drill: _ } = body(given)?;
+    let drafted = shared.look(move |view| view.draft(&service, &environment, to.as_ref())).await?;
+    let (plan, watch) = drafted.map_err(|words| Problem::new(StatusCode::CONFLICT, words))?;
+    let rehearsal = shared.executor.rehearse(&plan).await;
+    Ok(Json(json!({
+        "digest": plan.digest(), "plan": plan, "watch": watch, "rehearsal": rehearsal, "rehearsed_at": clock::now(),
+    })))
 }
 
 /// `POST /v1/freezes`

@@ -1,7 +1,7 @@
 //! Looks: watches, incidents, plans, the ledger, our own health.
 
 use super::{Problem, State};
-use crate::dispatcher::WatchSummary;
+use crate::dispatcher::{View, WatchSummary};
 use crate::ledger::{Ledger, LedgerError, Record};
 use axum::Json;
 use axum::extract::{Path, Query};
@@ -13,6 +13,7 @@ use rules::report::{WhyCard, postmortem as draft, why_card};
 use rules::watch::Watch;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// Records of the ledger that one answer holds.
 const MOST_RECORDS: u32 = 1_000;
@@ -47,12 +48,29 @@ pub(super) async fn plan(shared: State, Path(id): Path<String>) -> Result<impl I
     let found = shared.look(move |view| {
         let plan = view.all().into_iter().find_map(|watch| {
             let (plan, digest) = watch.plan.as_ref()?;
-            (plan.id.as_str() == id)
-                .then(|| json!({ "digest": digest, "plan": plan, "watch": WatchSummary::from(watch) }))
+            (plan.id.as_str() == id).then(|| {
+                let rehearsed = watch.rehearsal.as_ref().filter(|(last, _)| last.to == plan.to.version);
+                let (rehearsal, at) = rehearsed.map(|(last, at)| (last, at)).unzip();
+                json!({
+                    "digest": digest, "plan": plan, "watch": WatchSummary::from(watch),
+                    "rehearsal": rehearsal, "rehearsed_at": at,
+                })
+            })
         });
         plan.map(Json)
     });
     found.await?.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "there is no such plan in memory"))
+}
+
+/// `GET /v1/drills`: each service as `service@environment`, with its last drill if there was one.
+pub(super) async fn drills(shared: State) -> Result<impl IntoResponse, Problem> {
+    let last = |view: View<'_>| {
+        let told = |(name, last): (&str, Option<&(jiff::Timestamp, String)>)| {
+            (name.to_owned(), last.map(|(at, outcome)| json!({ "at": at, "outcome": outcome })))
+        };
+        view.fleet.drills().map(told).collect::<BTreeMap<_, _>>()
+    };
+    shared.look(last).await.map(Json)
 }
 
 /// A watch with its timeline.

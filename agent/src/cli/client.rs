@@ -141,6 +141,13 @@ impl<'a> Client<'a> {
         self.word(url.clone(), self.request(Method::POST, &url).json(body)).await
     }
 
+    /// Asks for something to be worked out; the answer.
+    pub(super) async fn ask(&self, path: &[&str], body: &Value) -> Result<Value, ClientError> {
+        let url = self.url(path);
+        let text = self.text_of(url.clone(), self.request(Method::POST, &url).json(body)).await?;
+        parse(&url, &text)
+    }
+
     /// Asks for something to be lifted; what became of it, in the daemon's words.
     pub(super) async fn delete(&self, url: Url) -> Result<String, ClientError> {
         self.word(url.clone(), self.request(Method::DELETE, &url)).await

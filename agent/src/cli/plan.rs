@@ -10,21 +10,32 @@ use super::explain::name;
 use super::model::Watch;
 use super::text::{moment, safe};
 use super::{Context, Exit};
+use jiff::Timestamp;
 use rules::action::git::GitSpec;
 use rules::action::sql::{DownMigration, SqlOperation, SqlSpec};
 use rules::action::{ActionSpec, CommandSpec, HttpSpec, SecretRef, Undo};
-use rules::ids::PlanDigest;
+use rules::ids::{EnvironmentName, PlanDigest, Version};
 use rules::plan::{RollbackPlan, Step};
+use rules::rehearsal::Rehearsal;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Which plan.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A plan, or a service: then its newest plan
+    /// A plan, or a service: then its newest plan, or the one that would be drawn up now if there is none
     #[arg(value_name = "SERVICE|PLAN", value_parser = name)]
     pub what: String,
+    /// Draw the service's plan up anew and try it without an effect
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The release to return to; the best one that ran well here if not said
+    #[arg(long, value_name = "VERSION", requires = "dry_run", value_parser = |text: &str| Version::new(text))]
+    pub to: Option<Version>,
+    /// Where the service runs
+    #[arg(long, default_value = "production", value_parser = |text: &str| EnvironmentName::new(text))]
+    pub environment: EnvironmentName,
 }
 
 /// A plan as the daemon shows it.
@@ -33,12 +44,17 @@ pub(super) struct Shown {
     pub(super) digest: PlanDigest,
     plan: RollbackPlan,
     watch: Watch,
+    rehearsal: Option<Rehearsal>,
+    rehearsed_at: Option<Timestamp>,
 }
 
 pub(super) async fn execute(args: Args, context: &Context<'_>) -> anyhow::Result<Exit> {
     let client = context.client()?;
-    let id = find_plan(&client, &args.what).await?;
-    let (answer, shown) = Shown::fetch(&client, &id).await?;
+    let found = if args.dry_run { Found::None } else { find_plan(&client, &args.what).await? };
+    let (answer, shown) = match found {
+        Found::Plan(id) => Shown::fetch(&client, &id).await?,
+        Found::None => Shown::rehearse(&client, &args).await?,
+    };
     shown.check()?;
     if context.console.is_json() {
         context.console.document(&answer)?;
@@ -52,6 +68,15 @@ impl Shown {
     pub(super) async fn fetch(client: &Client<'_>, id: &str) -> Result<(Value, Self), ClientError> {
         let path = ["v1", "plans", id];
         let answer = client.get(&path).await?;
+        let shown = client.understand(&path, &answer)?;
+        Ok((answer, shown))
+    }
+
+    /// The plan that would be drawn up now, tried without an effect.
+    async fn rehearse(client: &Client<'_>, args: &Args) -> Result<(Value, Self), ClientError> {
+        let path = ["v1", "rehearsals"];
+        let body = json!({ "service": args.what, "environment": args.environment, "to": args.to });
+        let answer = client.ask(&path, &body).await?;
         let shown = client.understand(&path, &answer)?;
         Ok((answer, shown))
     }
@@ -73,25 +98,31 @@ impl Shown {
     }
 }
 
-async fn find_plan(client: &Client<'_>, what: &str) -> anyhow::Result<String> {
+/// Whether there is a plan.
+enum Found {
+    Plan(String),
+    /// The service is watched, and nothing was decided.
+    None,
+}
+
+async fn find_plan(client: &Client<'_>, what: &str) -> anyhow::Result<Found> {
     let path = ["v1", "watches"];
     let watches: Vec<Watch> = client.understand(&path, &client.get(&path).await?)?;
     let plans = || watches.iter().filter_map(|watch| Some((watch, watch.plan.as_ref()?)));
     let by_id = plans().find(|(_, plan)| plan.id == what);
     if let Some((_, plan)) = by_id.or_else(|| plans().find(|(watch, _)| watch.service == what)) {
-        return Ok(plan.id.clone());
+        return Ok(Found::Plan(plan.id.clone()));
     }
-    let words = if watches.iter().any(|watch| watch.service == what) {
-        format!("no plan was drawn up for {what}; one is when a rollback is proposed, decided or asked for")
-    } else {
-        format!("there is no plan and no watched service {what}; see `turnback status`")
-    };
+    if watches.iter().any(|watch| watch.service == what) {
+        return Ok(Found::None);
+    }
+    let words = format!("there is no plan and no watched service {what}; see `turnback status`");
     Err(Failure::usage(words).into())
 }
 
 /// The plan as text.
 pub(super) fn render(console: &Console, shown: &Shown) -> String {
-    let Shown { digest, plan, watch } = shown;
+    let Shown { digest, plan, watch, .. } = shown;
     let summary = watch.plan.as_ref().filter(|summary| summary.id == plan.id.as_str());
     let state = |number: usize| {
         let step = summary.and_then(|summary| summary.steps.get(number));
@@ -107,9 +138,22 @@ pub(super) fn render(console: &Console, shown: &Shown) -> String {
     line(&mut text, "  ", "target", &plan.proof);
     line(&mut text, "  ", "drawn", &moment(plan.drawn_at));
     line(&mut text, "  ", "phase", &watch.phase);
+    if summary.is_none() {
+        line(&mut text, "  ", "decided", "no: this is the plan that would be drawn up now");
+    }
+    if let (Some(rehearsal), Some(at)) = (&shown.rehearsal, shown.rehearsed_at) {
+        line(&mut text, "  ", "dry run", &format!("{}; at {}", rehearsal.words(), moment(at)));
+    }
+    let tried = |step: &Step| {
+        let rehearsal = shown.rehearsal.as_ref()?;
+        rehearsal.steps.iter().find(|(name, _)| *name == step.name).map(|(_, tried)| tried.words())
+    };
     for (number, step) in plan.steps.iter().enumerate() {
         text.push_str(&format!("  {}. {} ({})\n", number + 1, safe(step.name.as_str()), safe(state(number))));
         write_step(&mut text, step);
+        if let Some(tried) = tried(step) {
+            line(&mut text, "     ", "dry run", &tried);
+        }
     }
     if summary.is_some_and(|summary| summary.awaits_approval) {
         text.push_str(&format!("To approve: turnback approve {} --digest {}\n", plan.id, digest.short()));

@@ -4,6 +4,7 @@
 //! the rollback, and `turnback status` tells later what became of it.
 
 use super::client::{Client, ClientError};
+use super::console::Console;
 use super::exit::Failure;
 use super::model::{Watch, WatchDetail};
 use super::text::{moment, safe};
@@ -34,38 +35,73 @@ pub struct Args {
     pub timeout: Span,
 }
 
+/// What came of a rollback that was followed to its end.
+pub(super) struct Followed {
+    /// What the daemon said when it was asked.
+    answer: String,
+    exit: Exit,
+    watch: Watch,
+    raw: Value,
+}
+
+impl Followed {
+    /// The watch that was followed.
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Tells the end.
+    pub(super) fn tell(self, console: &Console) -> anyhow::Result<Exit> {
+        let Self { answer, exit, watch, raw } = self;
+        if console.is_json() {
+            console.document(&json!({ "result": answer, "exit_code": exit.code(), "watch": raw }))?;
+        } else {
+            console.print(&end_words(&watch))?;
+        }
+        Ok(exit)
+    }
+}
+
 /// How often the daemon is asked how it stands: often enough for a person who watches.
 const PERIOD: Duration = Duration::from_millis(500);
 /// Failures in a row after which the daemon counts as gone: a restart takes a few seconds, this is at least 15.
 const MOST_FAILURES: u32 = 30;
 
 pub(super) async fn execute(args: Args, context: &Context<'_>) -> anyhow::Result<Exit> {
+    match ask_and_follow(&args, false, context).await? {
+        Some(followed) => followed.tell(context.console),
+        None => Ok(Exit::Done),
+    }
+}
+
+/// Asks for the rollback, in earnest or for practice, and follows it. `None` if nobody wants to wait for its end.
+pub(super) async fn ask_and_follow(
+    args: &Args,
+    drill: bool,
+    context: &Context<'_>,
+) -> anyhow::Result<Option<Followed>> {
     let (client, console) = (context.client()?, context.console);
     // The watch that the daemon will choose: looked up before asking, as it may be over when we look again.
-    let open = newest(&client, &args, true).await?;
+    let open = newest(&client, args, true).await?;
     let said = match &open {
         Some(id) => detail(&client, id).await?.0.timeline.len(),
         None => 0,
     };
-    let body = json!({ "service": args.service, "environment": args.environment, "to": args.to });
+    let body =
+        json!({ "service": args.service, "environment": args.environment, "to": args.to, "drill": drill });
     let answer = client.post(&["v1", "rollbacks"], &body).await?;
     if args.no_wait {
         console.result(&answer)?;
-        return Ok(Exit::Done);
+        return Ok(None);
     }
     console.note(&format!("{}; following it, Ctrl-C leaves the daemon at work", safe(&answer)));
     let id = match open {
         Some(id) => id,
-        None => newest(&client, &args, false).await?.ok_or_else(|| lost(&args))?,
+        None => newest(&client, args, false).await?.ok_or_else(|| lost(args))?,
     };
     let followed = tokio::time::timeout(args.timeout.duration(), follow(&client, context, &id, said)).await;
-    let (exit, watch, raw) = followed.map_err(|_| too_long(&args, &id))??;
-    if console.is_json() {
-        console.document(&json!({ "result": answer, "exit_code": exit.code(), "watch": raw }))?;
-    } else {
-        console.print(&end_words(&watch))?;
-    }
-    Ok(exit)
+    let (exit, watch, raw) = followed.map_err(|_| too_long(args, &id))??;
+    Ok(Some(Followed { answer, exit, watch, raw }))
 }
 
 /// The newest watch of the service; the daemon names the newest first.

@@ -230,6 +230,9 @@ pub struct Service {
     /// Services that this one calls: their deployments may be the cause of what it suffers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<ServiceName>,
+    /// Environments in which a rollback of it may be practised: `turnback drill`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub safe_to_drill: Vec<EnvironmentName>,
     /// How canary and control are told apart, if they run side by side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compare: Option<Compare>,

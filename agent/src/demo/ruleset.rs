@@ -72,6 +72,7 @@ pub fn rule_set(scenario: Scenario, autonomy: AutonomyLevel, place: &Place<'_>) 
         patience: patience(scenario),
         compare: None,
         depends_on: Vec::new(),
+        safe_to_drill: false,
     })
 }
 

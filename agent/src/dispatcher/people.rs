@@ -41,6 +41,8 @@ pub enum PersonAsk {
         environment: EnvironmentName,
         /// To this release; the best known one if not said.
         to: Option<Version>,
+        /// For practice.
+        drill: bool,
     },
     /// Pull the kill switch.
     Stop {
@@ -96,8 +98,8 @@ impl Dispatcher {
                 Ok((watch, digest)) => self.ask_watch(&watch, Input::Refused { by, digest, reason }).await,
                 Err(refusal) => Ok(Err(refusal)),
             },
-            PersonAsk::Rollback { service, environment, to } => {
-                self.ask_rollback(service, environment, to, by).await
+            PersonAsk::Rollback { service, environment, to, drill } => {
+                self.ask_rollback(service, environment, to, drill, by).await
             }
             PersonAsk::Stop { reason } => {
                 self.parts.stopped.send_replace(true);
@@ -194,6 +196,7 @@ impl Dispatcher {
         service: ServiceName,
         environment: EnvironmentName,
         to: Option<Version>,
+        drill: bool,
         by: String,
     ) -> Result<Result<String, String>, DispatchError> {
         let of = |watch: &&Watch| {
@@ -212,7 +215,7 @@ impl Dispatcher {
                 Err(refusal) => return Ok(Err(refusal)),
             },
         };
-        self.ask_watch(&watch, Input::RollbackAsked { by, to }).await
+        self.ask_watch(&watch, Input::RollbackAsked { by, to, drill }).await
     }
 
     /// A watch over what runs, for a person who wants to turn back a release that is no longer watched.

@@ -212,7 +212,8 @@ async fn asked_to_end_it_waits_for_the_step_that_runs() {
     let with_step = || rules(Some(words.iter().map(|word| (*word).to_owned()).collect()));
     let agent = Running::start(dir.path(), with_step()).await;
     agent.deploy("1", DeployKind::Deployed, seconds_ago(30)).await;
-    let asked = PersonAsk::Rollback { service: service(), environment: environment(), to: None };
+    let asked =
+        PersonAsk::Rollback { service: service(), environment: environment(), to: None, drill: false };
     let answer = agent.person(asked).await;
     assert!(answer.is_ok(), "{answer:?}");
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -233,7 +234,8 @@ async fn the_stop_file_is_seen_before_a_plan_is_begun() {
     let agent = Running::start(dir.path(), rules(Some(vec!["/bin/true".into()]))).await;
     agent.deploy("1", DeployKind::Deployed, seconds_ago(30)).await;
     std::fs::write(dir.path().join("STOP"), "").unwrap();
-    let asked = PersonAsk::Rollback { service: service(), environment: environment(), to: None };
+    let asked =
+        PersonAsk::Rollback { service: service(), environment: environment(), to: None, drill: false };
     let refusal = agent.person(asked).await.unwrap_err();
     assert!(refusal.contains("STOP"), "{refusal}");
     let seen = agent.look(|view| (view.stopped(), view.stop_file())).await;

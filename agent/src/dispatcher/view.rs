@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use rules::decision::AutonomyLevel;
 use rules::fleet::{Fleet, Situation};
 use rules::guard::Hold;
-use rules::ids::WatchId;
+use rules::ids::{EnvironmentName, ServiceName, Version, WatchId};
+use rules::plan::RollbackPlan;
 use rules::units::Span;
 use rules::watch::{Phase, Watch};
 use serde::{Deserialize, Serialize};
@@ -150,6 +151,23 @@ impl View<'_> {
     /// Why the file counts as a pulled kill switch, if so: only removing it helps.
     pub fn stop_file(&self) -> Option<String> {
         self.dispatcher.parts.executor.stop_file()
+    }
+
+    /// The plan that would be drawn up for a service now, and the watch it is for. In words why there is none.
+    pub fn draft(
+        &self,
+        service: &ServiceName,
+        environment: &EnvironmentName,
+        to: Option<&Version>,
+    ) -> Result<(RollbackPlan, WatchSummary), String> {
+        let same = |watch: &&Watch| {
+            watch.deployment.service == *service && watch.deployment.environment == *environment
+        };
+        let watch = self.all().into_iter().find(same).ok_or_else(|| {
+            format!("no deployment of {service} in {environment} is known; tell one with POST /v1/events")
+        })?;
+        let plan = watch.draft(to, &self.situation(watch), self.now).map_err(|reason| reason.to_string())?;
+        Ok((plan, watch.into()))
     }
 
     /// What a watch is told about everything else.

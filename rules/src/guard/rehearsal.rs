@@ -13,13 +13,16 @@ pub struct Rehearsed<'a> {
     pub last: Option<(&'a Rehearsal, Timestamp)>,
     /// Since when one is on its way.
     pub asked: Option<Timestamp>,
+    /// Whether a person is asked already: then the trial may grow old.
+    pub put_forward: bool,
 }
 
 /// What stands against acting: no fresh rehearsal, or one that fails.
 pub fn holds(rehearsed: Rehearsed<'_>, target: &KnownGood, now: Timestamp) -> Vec<Hold> {
     let mut found = Vec::new();
     let fresh = rehearsed.last.filter(|(rehearsal, at)| {
-        rehearsal.to == target.release.version && Span::between(*at, now) < FRESH_FOR
+        let young = rehearsed.put_forward || Span::between(*at, now) < FRESH_FOR;
+        rehearsal.to == target.release.version && young
     });
     match (fresh, rehearsed.asked) {
         (Some((rehearsal, _)), _) if rehearsal.failures().next().is_some() => {
@@ -30,6 +33,7 @@ pub fn holds(rehearsed: Rehearsed<'_>, target: &KnownGood, now: Timestamp) -> Ve
             let words = format!("the plan's dry run has not come back since {asked:.0}");
             push(&mut found, HoldReason::DryRunFails, APPROVE, words);
         }
+        (None, _) if rehearsed.put_forward => {}
         (None, _) => {
             let words = "the plan was not rehearsed yet";
             push(&mut found, HoldReason::NotRehearsed, Weight::Blocks, words);

@@ -241,10 +241,18 @@ impl Watch {
         &mut self,
         by: String,
         to: Option<Version>,
+        drill: bool,
         situation: &Situation,
         now: Timestamp,
         out: &mut Vec<Effect>,
     ) {
+        if drill && !self.rules.safe_to_drill {
+            let place = (&self.deployment.service, &self.deployment.environment);
+            return out.push(Effect::Answer(Err(format!(
+                "{} in {} is not declared safe to practise on; add the environment to the service's `safe_to_drill`",
+                place.0, place.1
+            ))));
+        }
         if matches!(self.phase, Phase::Executing | Phase::Verifying { .. }) {
             return out.push(Effect::Answer(Err(format!(
                 "it is being turned back already: {}",
@@ -258,12 +266,12 @@ impl Watch {
                 .push(Effect::Answer(Err(format!("a guard holds: {}", report::holds_text(&blocking)))));
         }
         // A wish that cannot be met (a mistyped version) changes nothing.
-        let reason = format!("asked for by {by}");
+        let reason = format!("{} by {by}", if drill { "a drill" } else { "asked for" });
         let plan = match self.draw(target, &reason, situation, now) {
             Ok(plan) => plan,
             Err(problem) => return out.push(Effect::Answer(Err(problem.to_string()))),
         };
-        self.record(Entry::RollbackAsked { by: by.clone() }, now, out);
+        self.record(Entry::RollbackAsked { by: by.clone(), drill }, now, out);
         if self.incident.as_ref().is_none_or(|incident| incident.recovered.is_some()) {
             let by_then = Span::from_minutes(30).after(now);
             let (severity, row) = (Severity::P1, reason);
@@ -292,6 +300,7 @@ impl Watch {
             plan: plan.id.clone(),
             from: plan.from.version.clone(),
             by_person,
+            drill: self.drill,
             at: now,
         }];
         self.record_with(Entry::ExecutionBegan { by_person }, fleet, now, out);

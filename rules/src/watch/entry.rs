@@ -134,6 +134,9 @@ pub enum Entry {
     RollbackAsked {
         /// Who.
         by: String,
+        /// Whether it is practised.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        drill: bool,
     },
     /// The matter is with people now; it is looked on.
     HandedOver,
@@ -338,7 +341,8 @@ impl Watch {
             Entry::ApprovalAsked { expires, .. } => {
                 self.phase = Phase::AwaitingApproval { asked: at, expires: *expires };
             }
-            Entry::ApprovalGiven { .. } | Entry::RollbackAsked { .. } => {}
+            Entry::ApprovalGiven { .. } => {}
+            Entry::RollbackAsked { drill, .. } => self.drill = *drill,
             Entry::ApprovalWithdrawn { .. } => self.phase = Phase::Watching,
             Entry::ApprovalRefused { .. } => {
                 self.refused_once = true;

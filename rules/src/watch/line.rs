@@ -53,7 +53,8 @@ impl Entry {
             Entry::ApprovalRefused { by, reason } => format!("{by} refused: {reason}"),
             Entry::ApprovalWithdrawn { verdict } => format!("no approval is needed any more: {verdict}"),
             Entry::ApprovalExpired => "nobody approved in time; nothing is done".into(),
-            Entry::RollbackAsked { by } => format!("{by} asked for a rollback"),
+            Entry::RollbackAsked { by, drill: false } => format!("{by} asked for a rollback"),
+            Entry::RollbackAsked { by, drill: true } => format!("{by} began a drill"),
             Entry::HandedOver => "handed over to people".into(),
             Entry::ExecutionBegan { .. } => "rollback begins".into(),
             Entry::StepIntended { step, direction: Direction::Apply, attempt } => {

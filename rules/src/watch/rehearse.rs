@@ -5,6 +5,8 @@ use crate::decision::AutonomyLevel;
 use crate::fleet::Situation;
 use crate::guard::rehearsal::{Rehearsed, holds};
 use crate::guard::{Hold, HoldReason, Weight};
+use crate::ids::Version;
+use crate::plan::{CannotPlan, RollbackPlan};
 use crate::rehearsal::Rehearsal;
 use jiff::Timestamp;
 
@@ -19,19 +21,18 @@ impl Watch {
         now: Timestamp,
     ) -> Vec<Hold> {
         let target = self.target(situation, None);
-        let (
-            AutonomyLevel::Approve | AutonomyLevel::Auto,
-            Phase::Watching | Phase::Mitigating { .. },
-            Some(target),
-        ) = (level, &self.phase, target)
-        else {
+        let (AutonomyLevel::Approve | AutonomyLevel::Auto, Some(target)) = (level, target) else {
             return Vec::new();
         };
         if self.draw(Some(target.clone()), &self.reason(), situation, now).is_err() {
             return Vec::new();
         }
-        let last = self.rehearsal.as_ref().map(|(rehearsal, at)| (rehearsal, *at));
-        holds(Rehearsed { last, asked: self.transient.rehearsing }, &target, now)
+        let rehearsed = Rehearsed {
+            last: self.rehearsal.as_ref().map(|(rehearsal, at)| (rehearsal, *at)),
+            asked: self.transient.rehearsing,
+            put_forward: matches!(self.phase, Phase::AwaitingApproval { .. }),
+        };
+        holds(rehearsed, &target, now)
     }
 
     /// Asks for a rehearsal if that is all that is missing.
@@ -47,6 +48,19 @@ impl Watch {
         if only && self.transient.rehearsing.is_none() {
             self.rehearse(situation, now, out);
         }
+    }
+
+    /// The plan that would be drawn up now: for showing, and for trying.
+    ///
+    /// # Errors
+    /// Why there would be none.
+    pub fn draft(
+        &self,
+        to: Option<&Version>,
+        situation: &Situation,
+        now: Timestamp,
+    ) -> Result<RollbackPlan, CannotPlan> {
+        self.draw(self.target(situation, to), &self.reason(), situation, now)
     }
 
     /// Has the plan tried that would be drawn up now.

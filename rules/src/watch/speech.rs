@@ -53,6 +53,8 @@ pub enum Input {
         by: String,
         /// To this release; to the best known one if not said.
         to: Option<Version>,
+        /// Whether it is practised: on a target declared safe for it.
+        drill: bool,
     },
     /// An attempt at a step ended.
     StepEnded {

@@ -229,7 +229,7 @@ fn worse_than_what_was_handed_over_is_decided_anew() {
 fn a_person_may_ask_for_a_rollback() {
     let ask = |world: &mut World, to: Option<&str>| {
         let to = to.map(|version| release(version).version);
-        world.tell(Input::RollbackAsked { by: "ann".into(), to });
+        world.tell(Input::RollbackAsked { by: "ann".into(), to, drill: false });
     };
     let mut world = World::new(rules(Observe), WELL, WELL, 20.0, 27);
     world.run_to(60);

@@ -80,7 +80,7 @@ fn happen(world: &mut World, dice: &mut Dice) {
         1 => world.tell(Input::Reported(report(what, ReportState::Resolved, when))),
         2 | 3 => world.tell(Input::Approved { by: "ann".into(), digest }),
         4 if dice.one_in(4) => world.tell(Input::Refused { by: "ann".into(), digest, reason: "no".into() }),
-        5 if dice.one_in(4) => world.tell(Input::RollbackAsked { by: "ann".into(), to: None }),
+        5 if dice.one_in(4) => world.tell(Input::RollbackAsked { by: "ann".into(), to: None, drill: false }),
         6 if dice.one_in(8) => world.supersede(),
         7 => world.pull_kill_switch(),
         8 | 9 => world.release_kill_switch(),
@@ -302,7 +302,7 @@ proptest! {
 fn plan() -> RollbackPlan {
     let mut world = World::new(three_steps(AutonomyLevel::Observe), WELL, WELL, 8.0, 1);
     world.tell(Input::Tick);
-    world.tell(Input::RollbackAsked { by: "ann".into(), to: None });
+    world.tell(Input::RollbackAsked { by: "ann".into(), to: None, drill: false });
     world.watch.plan.clone().unwrap().0
 }
 

@@ -4,6 +4,7 @@ use super::family::{Family, Rule, Seen};
 use agent::actions::{Direction, run_step};
 use anyhow::{Result, ensure};
 use rules::action::{EffectClass, StepOutcome, Undo};
+use rules::rehearsal::Tried;
 use rules::units::Span;
 use std::time::{Duration, Instant};
 use tests::gate::Mode;
@@ -81,6 +82,27 @@ fn there<F: Family>() -> &'static [&'static str] {
         EffectClass::Keyed => &["done"],
         _ => &["there already"],
     }
+}
+
+pub async fn rehearsed<F: Family>() -> Result<()> {
+    let stand = Stand::<F>::new().await?;
+    let rig = stand.rig()?;
+    for _ in 0..2 {
+        let tried = rig.rehearse().await;
+        ensure!(matches!(tried, Tried::Works { .. }), "the dry run: {tried:?}");
+    }
+    stand.expect(NONE, "after two dry runs").await?;
+    // A dry run leaves nothing that the step itself would stumble over, or take for its own.
+    expect(&rig.first().await, &["done"], "the step")?;
+    stand.expect(ONE, "after the step").await?;
+    let tried = rig.rehearse().await;
+    ensure!(tried == Tried::AlreadyThere || !looks::<F>(), "a dry run behind the step: {tried:?}");
+    stand.expect(ONE, "after a dry run behind the step").await
+}
+
+/// Whether the family's step is looked for before it is run.
+fn looks<F: Family>() -> bool {
+    matches!(F::ROW.class, EffectClass::Lookup | EffectClass::CompareAndSet)
 }
 
 pub async fn twice<F: Family>() -> Result<()> {

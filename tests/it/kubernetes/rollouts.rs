@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use rules::rehearsal::Tried;
 use rules::units::Span;
 use serde_json::json;
 use tests::fault_proxy::Fault;
@@ -184,5 +185,37 @@ async fn a_wait_fails_with_the_reason() -> Result<()> {
     let other = stage.step("web", json!({"wait": {"images": {"app": "shop/checkout:v1"}}}));
     assert_refused(&stage.run(&other).await, &["another rollout took its place", "petra"]);
     assert_eq!(stage.answered(), [0; 0]);
+    Ok(())
+}
+
+/// A rollout that was left half done: which pods would be whose after an undo, nobody could say.
+#[tokio::test]
+async fn pods_of_a_third_release_are_not_mixed_in() -> Result<()> {
+    let stage = Stage::new().await?;
+    stage.good("web").await?;
+    // The pods of the bad image never come up, so that the good ones stay; then another image is rolled out over both.
+    stage.deploy("deployments", "web", "shop/checkout:bad").await?;
+    stage.settled("web").await?;
+    stage.deploy("deployments", "web", "shop/checkout:bad-too").await?;
+    stage.settled("web").await?;
+    let sets = stage.api.get(&stage.path("replicasets")).await?.ok()?;
+    let with_pods = sets["items"].as_array().into_iter().flatten();
+    let with_pods: Vec<_> = with_pods.filter(|set| set["status"]["replicas"].as_u64() > Some(0)).collect();
+    println!("{} releases have pods", with_pods.len());
+    let back = |to: &str| {
+        let set = json!({"set_image": {"container": "app", "image": to}});
+        stage.step("web", set)
+    };
+    // To a release that none of them runs: the good pods are the third.
+    let tried = stage.rehearse(&back("shop/checkout:v0")).await;
+    assert!(matches!(&tried, Tried::Fails { reason } if reason.contains("third release")), "{tried:?}");
+    let outcome = stage.run(&back("shop/checkout:v0")).await;
+    assert_eq!(kind(&outcome), "failed, retryable", "{outcome:?}");
+    assert_eq!(stage.written(), 0);
+    // To the one whose pods still serve it is no mixture.
+    let tried = stage.rehearse(&back("shop/checkout:v1")).await;
+    assert!(matches!(tried, Tried::Works { .. }), "{tried:?}");
+    assert_eq!(kind(&stage.run(&back("shop/checkout:v1")).await), "done");
+    assert_eq!(stage.written(), 1);
     Ok(())
 }

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use agent::actions::{Direction, run_step};
+use agent::actions::{Direction, rehearse_step, run_step};
 use agent::secrets::Secrets;
 use anyhow::{Context, Result};
-use rules::action::{EffectClass, FailureKind, Reversibility, StepOutcome, Undo};
+use rules::action::{EffectClass, Reversibility, StepOutcome, Undo};
 use rules::ids::{PlanId, StepName};
 use rules::plan::Step;
+use rules::rehearsal::Tried;
 use rules::units::Span;
 use serde_json::{Value, json};
 use tests::fault_proxy::FaultProxy;
 use tests::kubernetes::{Api, Cluster};
+pub use tests::steps::kind;
 use tests::wait;
 use tokio::sync::watch;
 
@@ -166,6 +168,13 @@ impl Stage {
         self.take(step, false).await
     }
 
+    /// A dry run.
+    pub async fn rehearse(&self, step: &Step) -> Tried {
+        let plan = PlanId::new("p-1").expect("a plain word is a name");
+        let secrets = Secrets::from_variables(BTreeMap::new());
+        rehearse_step(&plan, step, self.switch.subscribe(), &secrets).await
+    }
+
     /// As after an attempt with an unknown outcome.
     pub async fn recover(&self, step: &Step) -> StepOutcome {
         self.take(step, true).await
@@ -217,17 +226,6 @@ pub fn workload(kind: &str, name: &str, image: &str, more: Value) -> Value {
 
 pub fn image(object: &Value) -> &str {
     object["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default()
-}
-
-pub fn kind(outcome: &StepOutcome) -> &'static str {
-    match outcome {
-        StepOutcome::Done { changed: true, .. } => "done",
-        StepOutcome::Done { changed: false, .. } => "there already",
-        StepOutcome::Failed { kind: FailureKind::Retryable, .. } => "failed, retryable",
-        StepOutcome::Failed { kind: FailureKind::Permanent, .. } => "failed, permanent",
-        StepOutcome::Unknown { .. } => "unknown",
-        StepOutcome::NotBegun { .. } => "not begun",
-    }
 }
 
 /// That it certainly failed for good, and said each of `words`.

@@ -28,6 +28,10 @@ pub fn writes(log: &Path, namespace: &str, user: &str) -> Result<Vec<Write>> {
         if event["user"]["username"] != user || event["objectRef"]["namespace"] != namespace {
             continue;
         }
+        // Checked by the server and dropped.
+        if event["requestURI"].as_str().is_some_and(|uri| uri.contains("dryRun=All")) {
+            continue;
+        }
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         found.push(Write {
             verb: text(&event["verb"]),

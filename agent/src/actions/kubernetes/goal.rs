@@ -1,7 +1,7 @@
 //! What an operation wants of a workload: whether it is so already, and the patch that makes it so.
 
 use super::super::Context;
-use super::workload::{MARKER, Workload, containers, image, marker, plain, same_image};
+use super::workload::{MARKER, Workload, containers, image, marker, other_image, plain, same_image};
 use rules::action::kubernetes::SetImage;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -41,6 +41,19 @@ impl Goal {
             Goal::Restarted(marker) => {
                 workload.template()["metadata"]["annotations"][RESTARTED_BY] == marker.as_str()
             }
+        }
+    }
+
+    /// Whether pods of this template are what it wants.
+    pub(super) fn leads_to(&self, template: &Value) -> bool {
+        match self {
+            Goal::Template(wanted) => template == wanted,
+            Goal::Images(images) => other_image(template, images).is_none(),
+            Goal::Image(set) => {
+                image(template, &set.container).is_some_and(|found| same_image(&set.image, found))
+            }
+            // They bring no other release.
+            Goal::Replicas(_) | Goal::Paused(_) | Goal::Restarted(_) => true,
         }
     }
 

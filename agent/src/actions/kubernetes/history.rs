@@ -5,6 +5,7 @@
 
 use super::super::Context;
 use super::client::{Blind, Cluster};
+use super::goal::Goal;
 use super::workload::{Workload, controls, images, other_image, plain, selector};
 use rules::action::kubernetes::{KubernetesSpec, UndoTo, WorkloadKind};
 use serde_json::Value;
@@ -35,6 +36,34 @@ pub(super) async fn remembered(
     let path = format!("/apis/apps/v1/namespaces/{}/{kind}", spec.namespace);
     let found = cluster.list(&path, &selector(workload), context).await?;
     Ok(found.iter().filter(|object| controls(workload, object)).filter_map(one).collect())
+}
+
+/// The first template of a Deployment that has pods and is neither what it wants now nor what `goal` wants, in words: a
+/// rollout that is still under way, or one that somebody left half done.
+pub(super) async fn third_release(
+    cluster: &Cluster,
+    spec: &KubernetesSpec,
+    workload: &Workload,
+    goal: &Goal,
+    context: &Context,
+) -> Result<Option<String>, Blind> {
+    if spec.kind != WorkloadKind::Deployment {
+        return Ok(None);
+    }
+    let path = format!("/apis/apps/v1/namespaces/{}/replicasets", spec.namespace);
+    let found = cluster.list(&path, &selector(workload), context).await?;
+    let now = plain(workload.template());
+    let third = found.iter().filter(|object| controls(workload, object)).find_map(|object| {
+        let pods = object["status"]["replicas"].as_u64().unwrap_or(0);
+        let template = plain(&object["spec"]["template"]);
+        (pods > 0 && template != now && !goal.leads_to(&template)).then(|| {
+            format!(
+                "{pods} pods of a third release still run ({}); wait for that rollout to end",
+                images(&template)
+            )
+        })
+    });
+    Ok(third)
 }
 
 fn one(object: &Value) -> Option<Remembered> {
