@@ -13,6 +13,7 @@ use crate::collector::Collector;
 use crate::dispatcher::{DispatchError, Dispatcher, MOST_WAITING, Message, Parts, Rules};
 use crate::events::EventSourceKeys;
 use crate::executor::Executor;
+use crate::heartbeat::Heartbeat;
 use crate::ledger::Ledger;
 use crate::notify::{Delivery, Notifiers};
 use crate::secrets::Secrets;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub notifiers: (Notifiers, Delivery),
     /// The rules of each service.
     pub rules: Rules,
+    /// Who listens for our sign of life.
+    pub heartbeat: Option<Heartbeat>,
     /// Freezes of the configuration.
     pub freezes: Vec<Freeze>,
     /// Resolves secrets of actions.
@@ -99,6 +102,7 @@ pub struct App {
     listener: TcpListener,
     shared: Arc<Shared>,
     samplers: Vec<Sampler>,
+    heartbeat: Option<(Heartbeat, Notifiers)>,
     delivery: Delivery,
     ledger: Ledger,
     ready: watch::Sender<bool>,
@@ -123,6 +127,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         settings.state_dir.join(STOP_FILE),
     );
     let collector = Collector::new(settings.signal_sources);
+    let heartbeat = settings.heartbeat.map(|heartbeat| (heartbeat, notifiers.clone()));
     let parts = Parts {
         ledger: ledger.clone(),
         rules: Arc::clone(&settings.rules),
@@ -158,6 +163,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         listener,
         shared,
         samplers: settings.samplers,
+        heartbeat,
         delivery,
         ledger,
         ready,
@@ -173,12 +179,25 @@ impl App {
 
     /// Runs until `shutdown` comes or something vital fails.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let App { dispatcher, messages, listener, shared, samplers, delivery, ledger, ready, torn_down } =
-            self;
+        let App {
+            dispatcher,
+            messages,
+            listener,
+            shared,
+            samplers,
+            heartbeat,
+            delivery,
+            ledger,
+            ready,
+            torn_down,
+        } = self;
         let (down, down_seen) = watch::channel(false);
         let mut sources = JoinSet::new();
         for source in samplers {
             sources.spawn(source.run(until(down_seen.clone())));
+        }
+        if let Some((heartbeat, notifiers)) = heartbeat {
+            sources.spawn(heartbeat.run(Arc::clone(&shared), notifiers, down_seen.clone()));
         }
         // What the last steps have to tell is told after they ended.
         let (silence, silence_seen) = watch::channel(false);

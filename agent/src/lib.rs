@@ -13,6 +13,7 @@ pub mod demo;
 pub mod dispatcher;
 pub mod events;
 pub mod executor;
+pub mod heartbeat;
 pub mod ledger;
 pub mod notify;
 pub mod recorder;

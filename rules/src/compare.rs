@@ -124,6 +124,7 @@ mod tests {
             source: crate::ids::SourceName::new("ci").unwrap(),
             sequence: None,
             changes: None,
+            security_fix: false,
         }
     }
 

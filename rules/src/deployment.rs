@@ -42,20 +42,17 @@ pub enum Change {
     IrreversibleMigrations,
     /// Who may read and write stored files.
     StoragePolicy,
-    /// It closes a hole: going back opens it again.
-    SecurityFix,
 }
 
 impl Change {
     /// Every one.
-    pub const ALL: [Change; 7] = [
+    pub const ALL: [Change; 6] = [
         Change::Code,
         Change::Configuration,
         Change::Flags,
         Change::Migrations,
         Change::IrreversibleMigrations,
         Change::StoragePolicy,
-        Change::SecurityFix,
     ];
 
     /// As it is written.
@@ -67,7 +64,6 @@ impl Change {
             Change::Migrations => "migrations",
             Change::IrreversibleMigrations => "irreversible_migrations",
             Change::StoragePolicy => "storage_policy",
-            Change::SecurityFix => "security_fix",
         }
     }
 }
@@ -100,6 +96,9 @@ pub struct DeployEvent {
     /// What it brought, if the source knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<BTreeSet<Change>>,
+    /// Whether it closes a hole, which going back opens again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub security_fix: bool,
 }
 
 impl DeployEvent {
@@ -134,6 +133,9 @@ pub struct Deployment {
     /// What it brought, if the source knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<BTreeSet<Change>>,
+    /// Whether it closes a hole, which going back opens again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub security_fix: bool,
 }
 
 impl Deployment {

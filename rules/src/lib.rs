@@ -77,6 +77,7 @@
 //!     occurred_at: at,
 //!     sequence: None,
 //!     changes: None,
+//!     security_fix: false,
 //! };
 //! let seen = |from, to, bad, total| {
 //!     let reading = Reading::Counts { bad, total };
@@ -111,6 +112,7 @@ pub mod evidence;
 pub mod execution;
 pub mod fleet;
 pub mod guard;
+pub mod heartbeat;
 pub mod ids;
 pub mod matrix;
 pub mod past;

@@ -25,10 +25,7 @@ pub fn choose<'a>(
     let undoes = |step: &RunbookStep, change: Change| step.undoes.contains(&change);
     // Only a runbook that says what its steps undo can be asked what it does not undo.
     let says = runbook.steps.iter().any(|step| !step.undoes.is_empty());
-    let brought: Option<BTreeSet<Change>> = deployment
-        .changes
-        .as_ref()
-        .map(|changes| changes.iter().copied().filter(|change| *change != Change::SecurityFix).collect());
+    let brought: Option<&BTreeSet<Change>> = deployment.changes.as_ref();
     let steps: Vec<&RunbookStep> = runbook
         .steps
         .iter()
@@ -41,7 +38,8 @@ pub fn choose<'a>(
         .collect();
     if let Some(brought) = brought.filter(|_| says) {
         let left = brought
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|change| *change != Change::IrreversibleMigrations)
             .find(|change| !steps.iter().any(|step| undoes(step, *change)));
         if let Some(change) = left {
@@ -81,6 +79,7 @@ steps:
             source: SourceName::new("ci").unwrap(),
             sequence: None,
             changes: changes.map(|changes| changes.iter().copied().collect()),
+            security_fix: false,
         }
     }
 
@@ -93,17 +92,16 @@ steps:
 
     #[test]
     fn the_least_that_undoes_what_was_brought() {
-        use Change::{Code, Configuration, Flags, IrreversibleMigrations, Migrations, SecurityFix};
+        use Change::{Code, Configuration, Flags, IrreversibleMigrations, Migrations};
         let whole = "announce image flag schema verify";
         let plain = "steps:\n- { name: all, class: keyed, action: { command: { argv: [/bin/all] } } }\n";
         let moved = |version: &str| Err(CannotPlan::SchemaMoved { version: version.into() });
         let nothing = |change| Err(CannotPlan::NothingUndoes { change });
-        let table: [(&str, Option<&[Change]>, &[&str], Result<&str, CannotPlan>); 11] = [
+        let table: [(&str, Option<&[Change]>, &[&str], Result<&str, CannotPlan>); 10] = [
             (RUNBOOK, None, &[], Ok(whole)),
             (RUNBOOK, Some(&[Flags]), &[], Ok("announce flag verify")),
             (RUNBOOK, Some(&[Code]), &[], Ok("announce image verify")),
             (RUNBOOK, Some(&[Code, Migrations]), &[], Ok("announce image schema verify")),
-            (RUNBOOK, Some(&[Code, SecurityFix]), &[], Ok("announce image verify")),
             (RUNBOOK, Some(&[]), &[], Ok("announce verify")),
             (RUNBOOK, Some(&[Code, Configuration]), &[], nothing(Configuration)),
             // A runbook that says nothing is used as a whole.

@@ -240,6 +240,15 @@ impl Statistics {
     }
 }
 
+impl GuardSettings {
+    /// Everything wrong, each with the key at fault.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let share = self.blast_radius.value;
+        let text = || format!("is {}; expected a share from 0% to 100%, such as 10%", self.blast_radius);
+        (!(0.0..=1.0).contains(&share)).then(|| ("blast_radius".to_owned(), text())).into_iter().collect()
+    }
+}
+
 impl WatchSettings {
     /// Everything wrong, each with the key at fault.
     pub fn problems(&self) -> Vec<(String, String)> {

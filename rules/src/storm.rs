@@ -10,7 +10,7 @@ use crate::units::Span;
 use crate::watch::{Notice, NoticeKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How one watched service is doing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Health {
     pub seen_until: Option<Timestamp>,
     /// The release.
     pub version: Version,
+    /// What it calls, as far as the configuration says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<ServiceName>,
 }
 
 /// Many services ail at once.
@@ -49,6 +52,9 @@ pub struct Storm {
     /// The release that all of them have in common, if so: then it may be one bad change after all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
+    /// What all of them call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<ServiceName>,
 }
 
 /// So many services that ail at the same time are no accident, however many are watched …
@@ -112,6 +118,12 @@ impl Weather {
         ailing.sort_by_key(|(since, _, _)| *since);
         let (began, _, first) = ailing[ailing.len() / 2];
         let common = ailing.iter().all(|(_, _, health)| health.version == first.version);
+        let called: BTreeSet<&ServiceName> =
+            ailing.iter().flat_map(|(_, _, health)| &health.depends_on).collect();
+        // Whoever is called ails with its callers, or is the cause.
+        let all_call = |called: &&ServiceName| {
+            ailing.iter().all(|(_, service, health)| service == called || health.depends_on.contains(*called))
+        };
         let mut times: Vec<f64> = ailing.iter().filter_map(|(_, _, health)| health.times).collect();
         times.sort_by(f64::total_cmp);
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -124,6 +136,7 @@ impl Weather {
             watched: count(watched),
             times: times.get(times.len().saturating_sub(1) * 3 / 4).copied(),
             version: common.then(|| first.version.clone()),
+            shared: called.into_iter().filter(|called| all_call(called)).cloned().collect(),
         })
     }
 
@@ -167,8 +180,15 @@ impl Storm {
         let Storm { ailing, watched, environment, began, .. } = self;
         let names: Vec<&str> = self.services.iter().take(5).map(ServiceName::as_str).collect();
         let more = if *ailing as usize > names.len() { ", …" } else { "" };
+        let shared: Vec<&str> = self.shared.iter().map(ServiceName::as_str).collect();
         let why = match &self.version {
             Some(version) => format!("all of them run {version}: one change may be behind it"),
+            None if !shared.is_empty() => {
+                format!(
+                    "all of them call {}: look there first, that is likelier than their releases",
+                    shared.join(" and ")
+                )
+            }
             None if ailing == watched => {
                 "all that are watched: a shared cause, or our own observation is broken".to_owned()
             }
@@ -239,6 +259,7 @@ mod tests {
                 times: Some(place as f64),
                 seen_until: Some(at(place as i64)),
                 version: Version::new(format!("v{}", place % 3)).unwrap(),
+                depends_on: Vec::new(),
             };
             weather.note(&environment, &service, Some(health), at(spread * place as i64));
         }
@@ -280,12 +301,40 @@ mod tests {
     }
 
     #[test]
+    fn what_all_of_them_call_is_named() {
+        let (mut weather, environment) = weather(6, 4, 0);
+        let name = |text: &str| ServiceName::new(text).unwrap();
+        let mut ailing = |service: &str, calls: &[&str]| {
+            let health = Health {
+                ails: true,
+                times: None,
+                seen_until: Some(at(0)),
+                version: Version::new(service).unwrap(),
+                depends_on: calls.iter().map(|called| name(called)).collect(),
+            };
+            weather.note(&environment, &name(service), Some(health), at(0));
+            weather.storm(&environment, false, at(0)).map(|storm| storm.words()).unwrap_or_default()
+        };
+        for (service, calls) in
+            [("service-0", vec!["orders-database", "mail"]), ("service-1", vec!["mail", "orders-database"])]
+        {
+            assert!(!ailing(service, &calls).contains("call"), "the others say nothing of it");
+        }
+        ailing("service-2", &["orders-database"]);
+        let words = ailing("service-3", &["orders-database", "search"]);
+        assert!(words.contains("all of them call orders-database: look there first"), "{words}");
+        // The one that is called ails, too.
+        let words = ailing("orders-database", &[]);
+        assert!(words.contains("all of them call orders-database"), "{words}");
+    }
+
+    #[test]
     fn who_recovers_and_falls_ill_again_ails_since_then() {
         let (mut weather, environment) = weather(4, 3, 0);
         let service = ServiceName::new("service-0").unwrap();
         let health = |ails| {
             let version = Version::new("v1").unwrap();
-            Some(Health { ails, times: None, seen_until: Some(at(900)), version })
+            Some(Health { ails, times: None, seen_until: Some(at(900)), version, depends_on: Vec::new() })
         };
         weather.note(&environment, &service, health(false), at(900));
         weather.note(&environment, &service, health(true), at(901));

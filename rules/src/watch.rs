@@ -218,6 +218,7 @@ impl Watch {
             source: event.source.clone(),
             sequence: event.sequence,
             changes: event.changes.clone(),
+            security_fix: event.security_fix,
         };
         rules.compare = rules.compare.map(|compare| compare.of(&deployment));
         let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
@@ -361,6 +362,7 @@ impl Watch {
             times: times.map(|times| times.about),
             seen_until: self.evidence.seen_until(),
             version: self.deployment.release.version.clone(),
+            depends_on: self.rules.depends_on.clone(),
         }
     }
 
@@ -548,6 +550,7 @@ steps:
             occurred_at: now,
             sequence: None,
             changes: None,
+            security_fix: false,
         };
         let (mut watch, effects) = Watch::open(&event, rules, &Situation::default(), now);
         let mut all = effects;

@@ -56,6 +56,7 @@ fn plan(runbook: &Runbook) -> RollbackPlan {
         source,
         sequence: None,
         changes: None,
+        security_fix: false,
     };
     let good = release("1.3.9");
     draw_up(1, &watch, &deployment, (&good, "ran well for 6h"), "errors", runbook, &[], at)

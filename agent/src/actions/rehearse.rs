@@ -147,6 +147,7 @@ mod tests {
             source,
             sequence: None,
             changes: None,
+            security_fix: false,
         };
         let runbook = serde_saphyr::from_str(&format!("steps:\n{steps}")).unwrap();
         let target = (&release("v1"), "it ran well");

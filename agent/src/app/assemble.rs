@@ -5,7 +5,8 @@ use crate::clock;
 use crate::config::{Config, Flag, Inputs, LogLevel, SignalSourcesConfig};
 use crate::events::auth::{Credential, EventSourceKey, ServiceScope};
 use crate::events::{AlertLabels, EventSourceKeys};
-use crate::notify::{self, LogConfig, Notifiers};
+use crate::heartbeat::Heartbeat;
+use crate::notify::{self, LogConfig, Notifiers, Webhook};
 use crate::secrets::{Secret, Secrets};
 use crate::signals::SignalSource;
 use crate::signals::probe::ProbeSource;
@@ -103,6 +104,10 @@ pub fn settings(config: Config) -> anyhow::Result<Settings> {
     let event_sources = event_sources(&config, &secrets, &token)?;
     let (signal_sources, samplers) = signal_sources(&config.signals, &secrets)?;
     let notifiers = notifiers(&config, &secrets)?;
+    let heartbeat = config.heartbeat.as_ref().map(|config| {
+        let receiver = Webhook::new("heartbeat", &config.webhook, &secrets, clock::now)?;
+        anyhow::Ok(Heartbeat::new(receiver, config.every))
+    });
     let freezes = config.freezes.iter().map(|freeze| Freeze {
         service: freeze.service.clone(),
         from: freeze.from,
@@ -119,6 +124,7 @@ pub fn settings(config: Config) -> anyhow::Result<Settings> {
         signal_sources,
         samplers,
         notifiers,
+        heartbeat: heartbeat.transpose()?,
         secrets,
         rules: Arc::new(move |service, environment| config.rule_set(service, environment)),
     })

@@ -87,8 +87,10 @@ pub(super) async fn ask_and_follow(
         Some(id) => detail(&client, id).await?.0.timeline.len(),
         None => 0,
     };
-    let body =
-        json!({ "service": args.service, "environment": args.environment, "to": args.to, "drill": drill });
+    let mut body = json!({ "service": args.service, "environment": args.environment, "to": args.to });
+    if drill {
+        body["drill"] = true.into();
+    }
     let answer = client.post(&["v1", "rollbacks"], &body).await?;
     if args.no_wait {
         console.result(&answer)?;

@@ -373,3 +373,63 @@ async fn completions_name_the_commands() {
         assert!(code == 0 && out.contains("postmortem") && out.contains("rollback"), "{shell}: {out}");
     }
 }
+
+#[tokio::test]
+async fn a_drill_is_followed_and_its_report_filed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("drill.md");
+    let fake = Fake::start().await;
+    let mut over = serde_json::to_value(summary()).unwrap();
+    (over["phase"], over["closed"], over["environment"]) =
+        ("closed: rolled back, recovered".into(), true.into(), "staging".into());
+    fake.on("GET /v1/watches", 200, json!([over]));
+    fake.on("POST /v1/rollbacks", 200, json!({ "result": "the rollback begins" }));
+    fake.on("GET /v1/watches/w-1", 200, json!({ "watch": over, "text": "", "timeline": [] }));
+    fake.on("GET /v1/watches/w-1/postmortem", 200, json!("# Drill"));
+    let report = file.to_str().unwrap();
+    let (code, out, err) = turnback(&fake.url, &["drill", "checkout", "--report", report]).await;
+    assert_eq!((code, out.contains("rolled back, recovered")), (0, true), "{out}{err}");
+    let body: Value = serde_json::from_str(&fake.asked("POST /v1/rollbacks")[0].body).unwrap();
+    assert_eq!(body["drill"], true);
+    assert_eq!(body["environment"], "staging", "a drill is not for production unless somebody says so");
+    let filed = std::fs::read_to_string(&file).unwrap();
+    assert!(filed.contains("# Drill"), "{filed}");
+    // An earlier report is not written over.
+    let (code, _, err) = turnback(&fake.url, &["drill", "checkout", "--report", report]).await;
+    assert!(code != 0 && err.contains("cannot write the report"), "{code}: {err}");
+}
+
+#[tokio::test]
+async fn the_last_drills_are_listed() {
+    let fake = Fake::start().await;
+    let last = json!({ "at": "2026-03-01T12:03:00Z", "outcome": "rolled back, recovered" });
+    fake.on("GET /v1/drills", 200, json!({ "checkout@staging": last, "search@staging": null }));
+    let (code, out, err) = turnback(&fake.url, &["drill"]).await;
+    assert_eq!(code, 0, "{err}");
+    for part in ["checkout@staging", "2026-03-01T12:03:00Z", "rolled back, recovered", "never"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+}
+
+#[tokio::test]
+async fn a_plan_is_drafted_and_tried_when_none_was_decided() {
+    let fake = Fake::start().await;
+    let mut watch = serde_json::to_value(summary()).unwrap();
+    watch["plan"] = Value::Null;
+    fake.on("GET /v1/watches", 200, json!([watch]));
+    let mut answer = plan_answer();
+    answer["watch"]["plan"] = Value::Null;
+    answer["rehearsal"] =
+        json!({ "to": "1.3.9", "steps": [["deploy", { "fails": { "reason": "no such program" } }]] });
+    answer["rehearsed_at"] = "2026-03-01T12:03:00Z".into();
+    fake.on("POST /v1/rehearsals", 200, answer);
+    let (code, out, err) = turnback(&fake.url, &["plan", "checkout"]).await;
+    assert_eq!(code, 0, "{err}");
+    for part in [
+        "no: this is the plan that would be drawn up now",
+        "fails: no such program",
+        "1 of 1 steps would fail",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+}

@@ -116,6 +116,9 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     sources(subject, findings);
     secrets(subject, findings);
     subject.add_all(findings, &["notify"], subject.config.notify.problems());
+    if let Some(heartbeat) = &subject.config.heartbeat {
+        subject.add_all(findings, &["heartbeat"], heartbeat.problems());
+    }
     matrices(subject, findings);
     for (name, runbook) in &subject.config.runbooks {
         subject.add_all(findings, &["runbooks", name], rules::runbook::problems(runbook));
@@ -226,13 +229,15 @@ fn secrets(subject: &Subject<'_>, findings: &mut Findings) {
             .iter()
             .for_each(|(header, secret)| check(&start, &format!("secret_headers.{header}"), secret));
     }
-    for (name, webhook) in &config.notify.webhook {
+    let beats = config.heartbeat.iter().map(|heartbeat| (vec!["heartbeat", "webhook"], &heartbeat.webhook));
+    let told = config.notify.webhook.iter().map(|(name, one)| (vec!["notify", "webhook", name], one));
+    for (start, webhook) in told.chain(beats) {
         for (key, secret) in [
             ("secret_url", &webhook.secret_url),
             ("bearer", &webhook.bearer),
             ("sign_with", &webhook.sign_with),
         ] {
-            secret.iter().for_each(|secret| check(&["notify", "webhook", name], key, secret));
+            secret.iter().for_each(|secret| check(&start, key, secret));
         }
     }
     for (name, runbook) in &config.runbooks {
@@ -259,6 +264,7 @@ fn matrices(subject: &Subject<'_>, findings: &mut Findings) {
 fn defaults(subject: &Subject<'_>, findings: &mut Findings) {
     let defaults = &subject.config.defaults;
     subject.add_all(findings, &["defaults", "watch"], defaults.watch.problems());
+    subject.add_all(findings, &["defaults", "guards"], defaults.guards.problems());
     subject.add_all(findings, &["defaults", "statistics"], defaults.statistics.problems());
     let names = subject.matrix_names();
     subject.unknown_name(

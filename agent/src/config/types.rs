@@ -4,6 +4,7 @@
 //! `rules`. Here is what holds them together.
 
 use crate::events::EventSourceConfig;
+use crate::heartbeat::HeartbeatConfig;
 use crate::notify::NotifyConfig;
 use crate::signals::probe::ProbeConfig;
 use crate::signals::prometheus::PrometheusConfig;
@@ -58,6 +59,9 @@ pub struct Config {
     pub services: BTreeMap<ServiceName, Service>,
     /// Times in which nothing is turned back alone.
     pub freezes: Vec<FreezeConfig>,
+    /// Who listens for our sign of life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<HeartbeatConfig>,
 }
 
 impl Default for Config {
@@ -76,6 +80,7 @@ impl Default for Config {
             defaults: Defaults::default(),
             services: BTreeMap::new(),
             freezes: Vec::new(),
+            heartbeat: None,
         }
     }
 }

@@ -157,6 +157,7 @@ fn settings(
         BTreeMap::from([(SCRAPE.to_owned(), scrape.clone() as _), (PROBE.to_owned(), probe.clone() as _)]);
     Ok(Settings {
         freezes: Vec::new(),
+        heartbeat: None,
         state_dir: state.to_owned(),
         // Any free port: the usual one belongs to a real agent, also to one that is started while the demo plays.
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

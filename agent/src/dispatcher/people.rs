@@ -245,6 +245,7 @@ impl Dispatcher {
             occurred_at: now,
             sequence: None,
             changes: None,
+            security_fix: false,
         };
         let situation = self.fleet.situation(service, environment, now);
         let (watch, effects) = Watch::open(&event, (self.parts.rules)(service, environment), &situation, now);

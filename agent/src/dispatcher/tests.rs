@@ -139,6 +139,7 @@ fn event(service: ServiceName, id: &str, kind: DeployKind, at: Timestamp) -> Dep
         occurred_at: at,
         sequence: None,
         changes: None,
+        security_fix: false,
     }
 }
 

@@ -164,6 +164,7 @@ fn deployment(mut event: Event<'_>, predicate: &str) -> Result<Outcome, Refused>
         occurred_at: event.at,
         sequence: None,
         changes: None,
+        security_fix: false,
     };
     Ok(event.usable(Incoming::Deploy(deploy)))
 }

@@ -182,6 +182,14 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| Refused::field(&self.place(key), "is missing; it must be a text"))
     }
 
+    /// Yes or no, or absent.
+    pub(super) fn optional_flag(&self, key: &str) -> Result<Option<bool>, Refused> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let wrong =
+            || Refused::field(&self.place(key), format!("must be true or false, it is {}", kind(value)));
+        value.as_bool().map(Some).ok_or_else(wrong)
+    }
+
     /// A list of texts that may be absent.
     pub(super) fn optional_texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, Refused> {
         let Some(value) = self.get(key) else { return Ok(None) };

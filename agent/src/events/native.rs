@@ -4,7 +4,7 @@
 //! {"service": "checkout", "version": "v1.2.3"}
 //! {"service": "checkout", "version": "v1.2.3", "environment": "production", "previous": "v1.2.2",
 //!  "kind": "deployed", "id": "run-4711", "at": "2026-03-01T12:00:00Z", "sequence": 4711,
-//!  "changes": ["code", "migrations"]}
+//!  "changes": ["code", "migrations"], "security_fix": false}
 //! {"service": "checkout", "report": "smoke_test_failed", "state": "firing", "summary": "login is broken"}
 //! ```
 //!
@@ -34,8 +34,18 @@ pub const NO_VERSION: &str = "none";
 /// How long a request without `id` and `at` counts as a repetition of the same: longer than any client's retries.
 const REPEAT_SECONDS: i64 = 300;
 
-const DEPLOYMENT_FIELDS: [&str; 9] =
-    ["service", "environment", "version", "previous", "id", "at", "sequence", "kind", "changes"];
+const DEPLOYMENT_FIELDS: [&str; 10] = [
+    "service",
+    "environment",
+    "version",
+    "previous",
+    "id",
+    "at",
+    "sequence",
+    "kind",
+    "changes",
+    "security_fix",
+];
 const REPORT_FIELDS: [&str; 7] = ["service", "environment", "report", "state", "summary", "id", "at"];
 
 /// Identity and time that the wrapping message gives; they fill what the form leaves out.
@@ -101,6 +111,7 @@ pub(super) fn deployment(
         occurred_at,
         sequence: fields.optional_count("sequence")?,
         changes: changes(&fields)?,
+        security_fix: fields.optional_flag("security_fix")?.unwrap_or(false),
     };
     Ok(Accepted { id, incoming: Incoming::Deploy(event), raw: value.clone(), notes })
 }

@@ -1,7 +1,6 @@
 //! Guards over what is turned back and where to: the schema, old holes, our own ground, and how much at once.
 
 use super::{APPROVE, HoldReason, RECOMMEND, View, Weight, push};
-use crate::deployment::Change;
 use crate::fleet::{KnownGood, Situation};
 use crate::guard::Hold;
 use crate::ids::{ServiceName, Version};
@@ -45,7 +44,7 @@ pub fn reach(services: u32, settings: &GuardSettings) -> u32 {
 
 pub(super) fn holds(view: &View<'_>, found: &mut Vec<Hold>) {
     let (guards, service) = (&view.rules.guards, &view.deployment.service);
-    if view.deployment.brought(Change::SecurityFix) {
+    if view.deployment.security_fix {
         let words =
             format!("{} closes a hole, which going back opens again", view.deployment.release.version);
         push(found, HoldReason::SecurityFix, APPROVE, words);

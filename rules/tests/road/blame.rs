@@ -21,6 +21,7 @@ fn other_deployment(service: &str, seconds: i64) -> FleetEntry {
         source: SourceName::new("ci").unwrap(),
         sequence: None,
         changes: None,
+        security_fix: false,
     };
     let watch = WatchId::of(
         &deployment.source,

@@ -111,7 +111,8 @@ fn a_migration_of_a_release_in_between_counts_too() {
 
 #[test]
 fn a_security_fix_is_not_taken_back_alone() {
-    let mut world = that_brought(&[Change::Code, Change::SecurityFix]);
+    let mut world = bad_release(Auto);
+    world.watch.deployment.security_fix = true;
     world.run_to(300);
     assert!(world.begun.is_empty());
     assert!(reasons(&world).contains(&HoldReason::SecurityFix), "{:?}", reasons(&world));

@@ -184,6 +184,7 @@ pub fn deploy(version: &str, id: &str, seconds: i64) -> DeployEvent {
         occurred_at: at(seconds),
         sequence: None,
         changes: None,
+        security_fix: false,
     }
 }
 
@@ -509,6 +510,7 @@ impl World {
             source: event.source,
             sequence: None,
             changes: None,
+            security_fix: false,
         };
         self.fact(FleetEntry::Deployed { deployment, watch: watch.clone() });
         self.tell(Input::Superseded(watch));

@@ -347,6 +347,7 @@ fn compare(args: &Args, rules: &mut RuleSet, at: Timestamp) -> anyhow::Result<()
         source: SourceName::new("analyze").context("cannot name the source")?,
         sequence: None,
         changes: None,
+        security_fix: false,
     };
     rules.compare = Some(compare.of(&deployment));
     Ok(())

@@ -33,6 +33,9 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
         if own("watch") {
             subject.add_all(findings, &["services", name.as_str(), "watch"], service.watch.problems());
         }
+        if own("guards") {
+            subject.add_all(findings, &["services", name.as_str(), "guards"], service.guards.problems());
+        }
         if own("statistics") {
             subject.add_all(
                 findings,
@@ -73,6 +76,13 @@ fn autonomy(subject: &Subject<'_>, findings: &mut Findings, name: &str, service:
         if let Some(finding) = add_here(subject, findings, &start, key, text) {
             finding.expected = Some("a runbook, or `level: observe`".into());
             finding.advice = Some("add `runbook: NAME` to the service".into());
+        }
+    }
+    for environment in service.safe_to_drill.iter().filter(|one| !service.environments.contains(one)) {
+        let text =
+            format!("`safe_to_drill` names {environment}, which is none of the service's environments");
+        if let Some(finding) = add_here(subject, findings, &start, "safe_to_drill", text) {
+            finding.advice = Some("add it to `environments`, or take it out here".into());
         }
     }
     let critical = service.signals.values().any(|signal| signal.role() == Role::Critical);
