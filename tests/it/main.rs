@@ -14,6 +14,7 @@ mod kubernetes;
 mod native;
 mod redis;
 mod road;
+mod runbooks;
 mod servers;
 mod sql;
 mod tidy;

@@ -21,6 +21,7 @@
 //! | pages that change, and an nginx that keeps them | [`site::Site`] behind an [`edge::Edge`] |
 //! | a Kubernetes cluster | [`kubernetes::Cluster::shared`] |
 //! | an HTTP server whose answers get lost | [`fault_proxy::FaultProxy`] before it |
+//! | Slack, GitHub and other vendors, recorded | [`vendors::Vendors`] |
 //! | any other program | [`process::Process`] |
 //!
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
@@ -47,5 +48,6 @@ pub mod remote_write;
 pub mod site;
 pub mod steps;
 pub mod tools;
+pub mod vendors;
 pub mod victim;
 pub mod wait;
