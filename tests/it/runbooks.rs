@@ -8,4 +8,5 @@ mod rig;
 mod trace;
 
 mod hosted_front_and_api;
+mod hosted_promote;
 mod kubernetes_workers;
