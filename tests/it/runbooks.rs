@@ -7,4 +7,5 @@ mod rig;
 #[path = "../../rules/tests/runbooks/trace.rs"]
 mod trace;
 
+mod hosted_front_and_api;
 mod kubernetes_workers;

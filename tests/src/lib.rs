@@ -16,8 +16,10 @@
 //! | a Git repository that others push to | [`git::GitServer`] |
 //! | a PostgreSQL server, and a network that fails at its `COMMIT` | [`postgres::PostgresServer`], [`cutter::Cutter`] |
 //! | a Redis server | [`redis::RedisServer`] |
+//! | jobs of RQ and their worker | [`rq::Worker`] |
 //! | an effect held back, or its answer lost | [`gate::Gate`] before any of them |
 //! | one step, run as the executor does | [`steps::Rig`] |
+//! | pages that change, and an nginx that keeps them | [`site::Site`] behind an [`edge::Edge`] |
 //! | a Kubernetes cluster | [`kubernetes::Cluster::shared`] |
 //! | an HTTP server whose answers get lost | [`fault_proxy::FaultProxy`] before it |
 //! | Slack, GitHub and other vendors, recorded | [`vendors::Vendors`] |
@@ -29,6 +31,7 @@ pub mod arms;
 pub mod binaries;
 pub mod cutter;
 pub mod daemon;
+pub mod edge;
 pub mod envoy;
 pub mod fault_proxy;
 pub mod gate;
@@ -43,6 +46,8 @@ pub mod process;
 pub mod prometheus;
 pub mod redis;
 pub mod remote_write;
+pub mod rq;
+pub mod site;
 pub mod steps;
 pub mod tools;
 pub mod vendors;
