@@ -5,6 +5,7 @@
 //! plan waits for one, follows until the watch is closed, and reads the story back from the ledger and the post-mortem.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -71,6 +72,7 @@ pub struct Rig {
     new: Victim,
     target: Target,
     load: Load,
+    job: ScrapeJob,
 }
 
 /// What was done, as people and auditors can read it.
@@ -96,16 +98,23 @@ impl Rig {
             labels: [("service".to_owned(), SERVICE.to_owned())].into(),
         };
         let job = ScrapeJob { name: SERVICE.into(), targets: vec![scraped(&old), scraped(&new)] };
-        let prometheus = PrometheusServer::start(&[job], Duration::from_secs(1)).await?;
+        let prometheus = PrometheusServer::start(std::slice::from_ref(&job), Duration::from_secs(1)).await?;
         let target = Target::new(old.address());
         let load = Load::start(target.clone(), RATE)?;
         let vendors = Vendors::start().await?;
-        Ok(Rig { vendors, prometheus, daemon: Daemon::prepare("")?, old, new, target, load })
+        Ok(Rig { vendors, prometheus, daemon: Daemon::prepare("")?, old, new, target, load, job })
     }
 
     /// The address of the release that ran well: what a health check of the service reaches after the rollback.
     pub fn good_address(&self, path: &str) -> String {
         format!("http://{}{path}", self.old.address())
+    }
+
+    /// Has Prometheus scrape something else, too, for the questions of a runbook.
+    pub async fn scrape_too(&self, name: &str, address: SocketAddr) -> Result<()> {
+        let target = ScrapeTarget { address: address.to_string(), labels: BTreeMap::new() };
+        let more = ScrapeJob { name: name.to_owned(), targets: vec![target] };
+        self.prometheus.scrape(&[self.job.clone(), more]).await
     }
 
     /// Starts the daemon with a runbook, and gives it a past with the good release.
