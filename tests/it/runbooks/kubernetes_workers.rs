@@ -174,10 +174,14 @@ async fn assert_common(shop: &Shop, told: &Told, github: &Shared) -> Result<()> 
         let (told_in, text) = &messages[place];
         assert!(told_in == channel && text.contains(words), "{place}: {messages:#?}");
     }
-    let github = github.lock().expect("nobody panics with it");
-    assert!(!github.auto_merge && !github.enabled && github.runs.is_empty(), "{github:?}");
-    assert!(github.comments[0].0 == "7" && github.comments[0].1.contains("shop is back on v1"), "{github:?}");
-    drop(github);
+    {
+        let github = github.lock().expect("nobody panics with it");
+        assert!(!github.auto_merge && !github.enabled && github.runs.is_empty(), "{github:?}");
+        assert!(
+            github.comments[0].0 == "7" && github.comments[0].1.contains("shop is back on v1"),
+            "{github:?}"
+        );
+    }
     // What was captured before anything was changed can be read in the ledger.
     assert_eq!(told.output("backlog-depth"), "agent:pending holds 3 entries");
     let first_bad = told.output("first-bad-request");
