@@ -5,14 +5,17 @@
 //! whose `from` names its place, in that order; where the coordinated order differs, the entry says why.
 
 use jiff::Timestamp;
-use rules::action::{ActionSpec, EffectClass, Reversibility, Undo};
+use rules::action::{ActionSpec, EffectClass, FailureKind, Reversibility, StepOutcome, Undo};
 use rules::deployment::{Deployment, Release};
+use rules::execution::{Direction, Execution, ExecutionEnd, Next, StepState};
 use rules::ids::{EnvironmentName, ServiceName, SourceName, Version, WatchId};
 use rules::plan::{RollbackPlan, draw_up};
 use rules::runbook::{Runbook, RunbookTemplate, RunbookUse, SHIPPED_RUNBOOKS, problems, shipped_runbook};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+
+#[path = "runbooks/trace.rs"]
+mod trace;
 
 type With = BTreeMap<String, Value>;
 
@@ -165,60 +168,15 @@ fn what_is_for_people_is_a_message_that_says_what_to_do() {
     assert!(asked > 30, "{asked}");
 }
 
-/// What a written procedure says at one place.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Said {
-    at: String,
-    fact: String,
-    /// Why it stands elsewhere than the procedure has it.
-    #[serde(default)]
-    moved: Option<String>,
-    /// What holds it, if it is no step.
-    #[serde(default)]
-    elsewhere: Option<String>,
-}
-
-const TRACES: [(&str, &str); 5] = [
-    ("hosted-front-and-api", include_str!("runbooks/trace/hosted-front-and-api.yaml")),
-    ("kubernetes-workers", include_str!("runbooks/trace/kubernetes-workers.yaml")),
-    ("hosted-promote", include_str!("runbooks/trace/hosted-promote.yaml")),
-    ("coordinated-back-and-front", include_str!("runbooks/trace/coordinated-back-and-front.yaml")),
-    ("node-service", include_str!("runbooks/trace/node-service.yaml")),
-];
-
 #[test]
 fn every_procedure_is_covered_step_by_step_in_its_order() {
     let mut faults = Vec::new();
-    for (name, text) in TRACES {
-        let said: Vec<Said> = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let places: Vec<Vec<String>> = template(name)
-            .steps
-            .iter()
-            .map(|step| step["from"].as_str().unwrap().split("; ").map(str::to_owned).collect())
-            .collect();
-        // What was moved for one reason was moved together, and keeps its order.
-        let mut last: BTreeMap<&Option<String>, usize> = BTreeMap::new();
-        for Said { at, fact, moved, elsewhere } in &said {
-            assert!(fact.len() > 8, "{name}: {at}");
-            let first = places.iter().position(|places| places.contains(at));
-            match (first, elsewhere) {
-                (None, None) => faults.push(format!("{name}: no step for {at}: {fact}")),
-                (Some(_), Some(_)) => faults.push(format!("{name}: {at} is a step, and said to be none")),
-                (None, Some(_)) => {}
-                (Some(first), None) if last.get(moved).is_some_and(|last| first < *last) => {
-                    faults.push(format!("{name}: {at} comes too early"));
-                }
-                (Some(first), None) => drop(last.insert(moved, first)),
-            }
-        }
-        let known: BTreeSet<&str> = said.iter().map(|one| one.at.as_str()).collect();
-        let strange = places.iter().flatten().filter(|place| !place.starts_with("coordinated order: "));
-        faults.extend(
-            strange
-                .filter(|place| !known.contains(place.as_str()))
-                .map(|place| format!("{name}: {place} is no place of the procedure")),
-        );
+    for (name, _) in trace::TRACES {
+        let said = trace::said(name);
+        assert!(said.iter().all(|one| one.fact.len() > 8), "{name}: {said:#?}");
+        let from = |step: &Value| trace::places(step["from"].as_str().unwrap());
+        let steps: Vec<Vec<String>> = template(name).steps.iter().map(from).collect();
+        faults.extend(trace::faults(&said, &steps, &[]).into_iter().map(|fault| format!("{name}: {fault}")));
     }
     assert_eq!(faults, Vec::<String>::new());
 }
@@ -242,6 +200,34 @@ fn plans_drawn_up_with_samples() {
         }
         insta::assert_snapshot!(name.replace(", ", "__"), text);
     }
+}
+
+/// A check that fails at the end must not leave the service between two releases, closed for writes.
+#[test]
+fn a_plan_that_cannot_go_back_all_the_way_does_not_go_back_half_way() {
+    let at: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+    let (_, runbook) = all().into_iter().find(|(name, _)| name == "kubernetes-workers, down").unwrap();
+    let mut execution = Execution::new(plan(&runbook), true, at);
+    let end = loop {
+        let (step, attempt) = match execution.next(at) {
+            Next::Run { step, direction: Direction::Apply, attempt, .. } => (step, attempt),
+            other => break other,
+        };
+        execution.intended(step, Direction::Apply, attempt).unwrap();
+        let name = execution.plan.steps[step].name.clone();
+        let outcome = match name.as_str() {
+            "row-level-security" => StepOutcome::Failed {
+                kind: FailureKind::Permanent,
+                reason: "it is off".into(),
+                output: String::new(),
+            },
+            _ => StepOutcome::Done { output: String::new(), changed: true },
+        };
+        execution.ended(step, &outcome, at).unwrap();
+    };
+    let Next::Finished(ExecutionEnd::Stuck(why)) = end else { panic!("{end:?}") };
+    assert!(why.contains("it is off") && why.contains("schema-down is done and cannot be undone"), "{why}");
+    assert!(execution.states().all(|(_, state)| *state != StepState::Undone));
 }
 
 #[test]

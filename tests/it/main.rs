@@ -2,16 +2,19 @@
 
 mod analyze;
 mod arms;
+mod browser;
 mod canary;
 mod contract;
 mod crash;
 mod deploy;
+mod edge;
 mod git;
 mod hostile;
 mod kubernetes;
 mod native;
 mod redis;
 mod road;
+mod runbooks;
 mod servers;
 mod sql;
 mod tidy;

@@ -379,13 +379,13 @@ async fn checks_see_what_a_user_sees_and_the_maintenance_switch_goes_both_ways()
         (count("equals: '2'"), "there already"),
         (count("equals: '1', role: customer, settings: { app.user: ada }"), "there already"),
         (count("equals: '2', role: customer, settings: { app.user: ada }"), "failed, permanent"),
-        (count("equals: '1', role: nobody-there"), "failed, retryable"),
+        (count("equals: '1', role: nobody-there"), "failed, permanent"),
         (
             "{ check: { ask: { sql: SELECT owner FROM orders WHERE owner = $1, parameters: [eve] } } }"
                 .into(),
             "failed, permanent",
         ),
-        ("{ check: { ask: { sql: 'SELECT nextval($$s$$)' } } }".into(), "failed, retryable"),
+        ("{ check: { ask: { sql: 'SELECT nextval($$s$$)' } } }".into(), "failed, permanent"),
     ];
     server.run("shop", "CREATE SEQUENCE s").await?;
     for (check, expected) in cases {

@@ -16,10 +16,13 @@
 //! | a Git repository that others push to | [`git::GitServer`] |
 //! | a PostgreSQL server, and a network that fails at its `COMMIT` | [`postgres::PostgresServer`], [`cutter::Cutter`] |
 //! | a Redis server | [`redis::RedisServer`] |
+//! | jobs of RQ and their worker | [`rq::Worker`] |
 //! | an effect held back, or its answer lost | [`gate::Gate`] before any of them |
 //! | one step, run as the executor does | [`steps::Rig`] |
+//! | pages that change, and an nginx that keeps them | [`site::Site`] behind an [`edge::Edge`] |
 //! | a Kubernetes cluster | [`kubernetes::Cluster::shared`] |
 //! | an HTTP server whose answers get lost | [`fault_proxy::FaultProxy`] before it |
+//! | Slack, GitHub and other vendors, recorded | [`vendors::Vendors`] |
 //! | any other program | [`process::Process`] |
 //!
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
@@ -28,6 +31,7 @@ pub mod arms;
 pub mod binaries;
 pub mod cutter;
 pub mod daemon;
+pub mod edge;
 pub mod envoy;
 pub mod fault_proxy;
 pub mod gate;
@@ -42,7 +46,10 @@ pub mod process;
 pub mod prometheus;
 pub mod redis;
 pub mod remote_write;
+pub mod rq;
+pub mod site;
 pub mod steps;
 pub mod tools;
+pub mod vendors;
 pub mod victim;
 pub mod wait;
