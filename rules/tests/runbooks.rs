@@ -10,9 +10,11 @@ use rules::deployment::{Deployment, Release};
 use rules::ids::{EnvironmentName, ServiceName, SourceName, Version, WatchId};
 use rules::plan::{RollbackPlan, draw_up};
 use rules::runbook::{Runbook, RunbookTemplate, RunbookUse, SHIPPED_RUNBOOKS, problems, shipped_runbook};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+
+#[path = "runbooks/trace.rs"]
+mod trace;
 
 type With = BTreeMap<String, Value>;
 
@@ -163,60 +165,15 @@ fn what_is_for_people_is_a_message_that_says_what_to_do() {
     assert!(asked > 30, "{asked}");
 }
 
-/// What a written procedure says at one place.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Said {
-    at: String,
-    fact: String,
-    /// Why it stands elsewhere than the procedure has it.
-    #[serde(default)]
-    moved: Option<String>,
-    /// What holds it, if it is no step.
-    #[serde(default)]
-    elsewhere: Option<String>,
-}
-
-const TRACES: [(&str, &str); 5] = [
-    ("hosted-front-and-api", include_str!("runbooks/trace/hosted-front-and-api.yaml")),
-    ("kubernetes-workers", include_str!("runbooks/trace/kubernetes-workers.yaml")),
-    ("hosted-promote", include_str!("runbooks/trace/hosted-promote.yaml")),
-    ("coordinated-back-and-front", include_str!("runbooks/trace/coordinated-back-and-front.yaml")),
-    ("node-service", include_str!("runbooks/trace/node-service.yaml")),
-];
-
 #[test]
 fn every_procedure_is_covered_step_by_step_in_its_order() {
     let mut faults = Vec::new();
-    for (name, text) in TRACES {
-        let said: Vec<Said> = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let places: Vec<Vec<String>> = template(name)
-            .steps
-            .iter()
-            .map(|step| step["from"].as_str().unwrap().split("; ").map(str::to_owned).collect())
-            .collect();
-        // What was moved for one reason was moved together, and keeps its order.
-        let mut last: BTreeMap<&Option<String>, usize> = BTreeMap::new();
-        for Said { at, fact, moved, elsewhere } in &said {
-            assert!(fact.len() > 8, "{name}: {at}");
-            let first = places.iter().position(|places| places.contains(at));
-            match (first, elsewhere) {
-                (None, None) => faults.push(format!("{name}: no step for {at}: {fact}")),
-                (Some(_), Some(_)) => faults.push(format!("{name}: {at} is a step, and said to be none")),
-                (None, Some(_)) => {}
-                (Some(first), None) if last.get(moved).is_some_and(|last| first < *last) => {
-                    faults.push(format!("{name}: {at} comes too early"));
-                }
-                (Some(first), None) => drop(last.insert(moved, first)),
-            }
-        }
-        let known: BTreeSet<&str> = said.iter().map(|one| one.at.as_str()).collect();
-        let strange = places.iter().flatten().filter(|place| !place.starts_with("coordinated order: "));
-        faults.extend(
-            strange
-                .filter(|place| !known.contains(place.as_str()))
-                .map(|place| format!("{name}: {place} is no place of the procedure")),
-        );
+    for (name, _) in trace::TRACES {
+        let said = trace::said(name);
+        assert!(said.iter().all(|one| one.fact.len() > 8), "{name}: {said:#?}");
+        let from = |step: &Value| trace::places(step["from"].as_str().unwrap());
+        let steps: Vec<Vec<String>> = template(name).steps.iter().map(from).collect();
+        faults.extend(trace::faults(&said, &steps, &[]).into_iter().map(|fault| format!("{name}: {fault}")));
     }
     assert_eq!(faults, Vec::<String>::new());
 }

@@ -12,6 +12,7 @@ mod kubernetes;
 mod native;
 mod redis;
 mod road;
+mod runbooks;
 mod servers;
 mod sql;
 mod tidy;

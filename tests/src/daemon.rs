@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// From start to ready; a debug build on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// A token that everybody in the tests knows.
-pub const TOKEN: &str = "a token for tests, long enough";
+pub const TOKEN: &str = "a-token-for-tests-long-enough";
 
 /// A daemon with its state, killed on drop.
 #[derive(Debug)]

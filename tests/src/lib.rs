@@ -20,6 +20,7 @@
 //! | one step, run as the executor does | [`steps::Rig`] |
 //! | a Kubernetes cluster | [`kubernetes::Cluster::shared`] |
 //! | an HTTP server whose answers get lost | [`fault_proxy::FaultProxy`] before it |
+//! | Slack, GitHub and other vendors, recorded | [`vendors::Vendors`] |
 //! | any other program | [`process::Process`] |
 //!
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
@@ -44,5 +45,6 @@ pub mod redis;
 pub mod remote_write;
 pub mod steps;
 pub mod tools;
+pub mod vendors;
 pub mod victim;
 pub mod wait;

@@ -1,0 +1,10 @@
+//! The runbooks of written procedures, each carried out whole: a bad release, a verdict, every step on real servers, and
+//! the verification afterwards. The ledger and the post-mortem must show each step of the procedure.
+//!
+//! * `rig.rs`: what is the same for all: releases, users, Prometheus, vendors, the daemon, and what is asserted.
+
+mod rig;
+#[path = "../../rules/tests/runbooks/trace.rs"]
+mod trace;
+
+mod kubernetes_workers;

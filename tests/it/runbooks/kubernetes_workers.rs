@@ -1,0 +1,196 @@
+//! Three Deployments and a database with migrations go back: the release captain's procedure, on a real API server, a real
+//! PostgreSQL, a real Redis and a real npm project.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tests::kubernetes::Cluster;
+use tests::postgres::PostgresServer;
+use tests::redis::RedisServer;
+use tests::vendors::Answer;
+
+use super::rig::{BAD, Document, GOOD, Rig, Told};
+
+const MIGRATION: &str = "20260301120000";
+const RUNBOOK: &str = "kubernetes-workers";
+
+/// Everything that the service runs on.
+struct Shop {
+    rig: Rig,
+    cluster: &'static Cluster,
+    namespace: String,
+    postgres: PostgresServer,
+    redis: RedisServer,
+    folder: tempfile::TempDir,
+}
+
+/// What the release captain's team would write under `with:`, without the choices.
+fn inputs(shop: &Shop) -> Value {
+    let vendor = |name: &str| shop.rig.vendors.url(name);
+    json!({
+        "channel": "#incidents", "releases_channel": "#releases", "slack": vendor("slack"),
+        "owner": "shop", "repository": "app", "github": vendor("github"),
+        "issue": 7, "issue_link": "https://github.com/shop/app/issues/7",
+        "namespace": shop.namespace, "kubeconfig": shop.cluster.kubeconfig(),
+        "organization": "shop", "registry": vendor("registry"),
+        "prometheus": shop.rig.prometheus.url(),
+        // The same questions over seconds.
+        "first_bad_query": "min_over_time(timestamp(sum(increase(http_requests_total{code=~\"5..\"}[10s])) > 0)[5m:1s])",
+        "cut_over_query": "sum(rate(http_requests_total{version=\"v1\"}[5s])) > bool 0",
+        "maintenance_on": vendor("shop") + "/maintenance/enable",
+        "maintenance_off": vendor("shop") + "/maintenance/disable",
+        "auth_check": shop.rig.good_address("/"),
+        "migration": MIGRATION, "down_file": shop.folder.path().join("down.sql"),
+        "backup_directory": shop.folder.path().join("backups"),
+        "postgres_programs": shop.postgres.programs(),
+        "live_database": "shop", "backup_file": shop.folder.path().join("last.dump"),
+        "smoke_directory": shop.folder.path().join("app"),
+    })
+}
+
+/// What a choice changes.
+fn with(shop: &Shop, choices: Value) -> Value {
+    let mut with = inputs(shop);
+    for (key, value) in choices.as_object().expect("choices are a map") {
+        with[key] = value.clone();
+    }
+    with
+}
+
+fn image(deployment: &str, version: &str) -> String {
+    let name = if deployment == "api" { "app" } else { deployment };
+    format!("ghcr.io/shop/{name}:{version}")
+}
+
+impl Shop {
+    async fn open() -> Result<Shop> {
+        let rig = Rig::open().await?;
+        let cluster = Cluster::shared().await?;
+        let namespace = cluster.namespace().await?;
+        let shop = Shop {
+            rig,
+            cluster,
+            namespace,
+            postgres: PostgresServer::start().await?,
+            redis: RedisServer::start(&[]).await?,
+            folder: tempfile::tempdir()?,
+        };
+        for name in ["api", "web", "worker"] {
+            let strategy = json!({"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": 0}});
+            let template = json!({
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": name, "image": image(name, GOOD)}]},
+            });
+            let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
+                "replicas": 2, "strategy": strategy, "selector": {"matchLabels": {"app": name}}, "template": template,
+            }});
+            shop.cluster.api().post(&shop.path(""), &object).await?.ok()?;
+        }
+        shop.data().await?;
+        shop.vendors();
+        Ok(shop)
+    }
+
+    fn path(&self, name: &str) -> String {
+        let slash = if name.is_empty() { "" } else { "/" };
+        format!("/apis/apps/v1/namespaces/{}/deployments{slash}{name}", self.namespace)
+    }
+
+    async fn data(&self) -> Result<()> {
+        self.postgres
+            .run(
+                "shop",
+                "CREATE TABLE schema_migrations (version varchar PRIMARY KEY, inserted_at timestamptz DEFAULT now()); \
+                 INSERT INTO schema_migrations VALUES ('20260201090000', now() - interval '20 days'); \
+                 CREATE TABLE orders (id int PRIMARY KEY, owner text); \
+                 ALTER TABLE orders ENABLE ROW LEVEL SECURITY; \
+                 ALTER TABLE schema_migrations ENABLE ROW LEVEL SECURITY; \
+                 INSERT INTO orders SELECT n, 'member' FROM generate_series(1, 100) AS n",
+            )
+            .await?;
+        for job in 0..3 {
+            let _length: i64 = self.redis.say(&format!("RPUSH agent:pending job-{job}")).await?;
+        }
+        std::fs::write(self.folder.path().join("down.sql"), "ALTER TABLE orders DROP COLUMN currency;\n")?;
+        smoke_project(&self.folder.path().join("app"), self.folder.path())
+    }
+
+    fn vendors(&self) {
+        let vendors = &self.rig.vendors;
+        vendors.slack();
+        vendors.github("shop/app", "deploy.yml");
+        vendors.answers(
+            "registry",
+            "GET",
+            &format!("/v2/shop/app/manifests/{GOOD}"),
+            Answer::json(200, &json!({})),
+        );
+        vendors.answers("shop", "POST", "/maintenance/enable", Answer::empty(204));
+        vendors.answers("shop", "POST", "/maintenance/disable", Answer::empty(204));
+    }
+
+    /// What the bad release's pipeline does: images of three Deployments and a migration.
+    async fn deploy(&self) -> Result<()> {
+        for name in ["api", "web", "worker"] {
+            let containers = json!([{"name": name, "image": image(name, BAD)}]);
+            let template = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+            self.cluster.api().merge(&self.path(name), &template).await?.ok()?;
+        }
+        self.postgres
+            .run(
+                "shop",
+                &format!(
+                    "ALTER TABLE orders ADD COLUMN currency text; INSERT INTO schema_migrations VALUES ('{MIGRATION}', now())"
+                ),
+            )
+            .await
+    }
+
+    async fn image(&self, name: &str) -> Result<String> {
+        let object = self.cluster.api().get(&self.path(name)).await?.ok()?;
+        let image = &object["spec"]["template"]["spec"]["containers"][0]["image"];
+        Ok(image.as_str().context("a Deployment has an image")?.to_owned())
+    }
+
+    async fn turn_back(&mut self, choices: Value, autonomy: &'static str) -> Result<Told> {
+        let token = |name: &'static str| (name, format!("token-of-{name}"));
+        let environment = vec![
+            token("SLACK_BOT_TOKEN"),
+            token("GITHUB_TOKEN"),
+            token("REGISTRY_TOKEN"),
+            token("SERVICE_TOKEN"),
+            ("DATABASE_URL", self.postgres.url("shop")),
+            ("REDIS_URL", self.redis.url()),
+        ];
+        let with = with(self, choices);
+        self.rig.launch(Document { runbook: RUNBOOK, with, autonomy, environment }).await?;
+        self.deploy().await?;
+        let told = self.rig.turn_back(async || Ok(self.image("api").await?.ends_with(BAD))).await?;
+        for name in ["api", "web", "worker"] {
+            assert_eq!(self.image(name).await?, image(name, GOOD), "{}", told.story);
+        }
+        Ok(told)
+    }
+}
+
+/// A project whose smoke tests write down for which environment they ran.
+fn smoke_project(project: &Path, folder: &Path) -> Result<()> {
+    std::fs::create_dir(project)?;
+    let script = "node -e \"require('fs').writeFileSync('ran', process.argv.slice(1).join(' '))\"";
+    let package = json!({ "name": "app", "version": "1.0.0", "scripts": { "test:smoke": script } });
+    std::fs::write(project.join("package.json"), package.to_string())?;
+    std::fs::create_dir(folder.join("backups"))?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_release_captains_procedure_takes_the_migration_back() -> Result<()> {
+    let mut shop = Shop::open().await?;
+    let told = shop.turn_back(json!({ "database": "down" }), "auto").await?;
+    told.assert_procedure(RUNBOOK, &["Database rollback, step 3"], &shop.rig.vendors);
+    shop.rig.assert_used();
+    let ran = std::fs::read_to_string(shop.folder.path().join("app/ran"))?;
+    assert_eq!(ran, "--env production");
+    Ok(())
+}
