@@ -8,3 +8,4 @@ mod rig;
 mod trace;
 
 mod kubernetes_workers;
+mod node_service;
