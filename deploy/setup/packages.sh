@@ -11,6 +11,9 @@ build="gcc:cc libc6-dev:/usr/include/stdio.h pkg-config:pkg-config ca-certificat
 test="prometheus:prometheus python3-pip:pip3 git:git postgresql:/usr/lib/postgresql redis-server:redis-server etcd-server:etcd"
 # What a Node service under pm2 needs; pm2.sh brings pm2.
 test="$test nodejs:node npm:npm"
+# The edge of a CDN whose pages are purged, and the browser that looks at a front end.
+test="$test nginx-light:nginx chromium:chromium"
+test="$test libnginx-mod-http-cache-purge:/usr/lib/nginx/modules/ngx_http_cache_purge_module.so"
 # systemd-analyze measures the unit; no systemd has to run.
 test="$test systemd:systemd-analyze"
 # What kubernetes.sh builds with; not needed once it has built.

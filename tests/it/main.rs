@@ -2,10 +2,12 @@
 
 mod analyze;
 mod arms;
+mod browser;
 mod canary;
 mod contract;
 mod crash;
 mod deploy;
+mod edge;
 mod git;
 mod hostile;
 mod kubernetes;

@@ -19,6 +19,7 @@
 //! | Node processes that are kept running | [`pm2::Pm2`] |
 //! | an effect held back, or its answer lost | [`gate::Gate`] before any of them |
 //! | one step, run as the executor does | [`steps::Rig`] |
+//! | pages that change, and an nginx that keeps them | [`site::Site`] behind an [`edge::Edge`] |
 //! | a Kubernetes cluster | [`kubernetes::Cluster::shared`] |
 //! | an HTTP server whose answers get lost | [`fault_proxy::FaultProxy`] before it |
 //! | Slack, GitHub and other vendors, recorded | [`vendors::Vendors`] |
@@ -30,6 +31,7 @@ pub mod arms;
 pub mod binaries;
 pub mod cutter;
 pub mod daemon;
+pub mod edge;
 pub mod envoy;
 pub mod fault_proxy;
 pub mod gate;
@@ -45,6 +47,7 @@ pub mod process;
 pub mod prometheus;
 pub mod redis;
 pub mod remote_write;
+pub mod site;
 pub mod steps;
 pub mod tools;
 pub mod vendors;

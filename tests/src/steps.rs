@@ -38,10 +38,8 @@ impl Rig {
     /// # Errors
     /// As [`Rig::new`].
     pub fn of_class(action: &str, class: EffectClass, secrets: &[(&str, &str)]) -> Result<Rig> {
-        let plan = PlanId::new("p-1").context("a plan's name")?;
-        let name = StepName::new("turn").context("a step's name")?;
         let template = RunbookStep {
-            name: name.clone(),
+            name: StepName::new("turn").context("a step's name")?,
             from: None,
             action: serde_saphyr::from_str(action).with_context(|| format!("reading {action}"))?,
             class,
@@ -51,6 +49,11 @@ impl Rig {
             timeout: Span::from_seconds(60),
             reversibility: Reversibility::Destructive,
         };
+        Rig::of(template, secrets)
+    }
+
+    fn of(template: RunbookStep, secrets: &[(&str, &str)]) -> Result<Rig> {
+        let plan = PlanId::new("p-1").context("a plan's name")?;
         let found = problems(&Runbook { summary: None, steps: vec![template.clone()] });
         anyhow::ensure!(found.is_empty(), "a configuration with it would be refused: {found:?}");
         let key = "p-1-0123abcd".to_owned();
@@ -62,10 +65,10 @@ impl Rig {
             .with("plan", plan.as_str())
             .with("key", key.clone());
         let step = Step {
-            name,
+            name: template.name,
             from: None,
             action: fill_action(&template.action, &values)?,
-            class,
+            class: template.class,
             inspect: None,
             verify: None,
             undo: Undo::NotNeeded,
@@ -77,6 +80,16 @@ impl Rig {
             secrets.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let (switch, _) = watch::channel(false);
         Ok(Rig { switch, secrets: Secrets::from_variables(secrets), step, plan })
+    }
+
+    /// A step of a preset that ships, with these inputs as JSON.
+    ///
+    /// # Errors
+    /// If there is no such preset, or the inputs do not fit; the error names the input.
+    pub fn preset(name: &str, with: &serde_json::Value) -> Result<Rig> {
+        let written = serde_json::json!({ "name": "turn", "preset": { "name": name, "with": with } });
+        let template = serde_json::from_value(written).with_context(|| format!("the preset {name}"))?;
+        Rig::of(template, &[])
     }
 
     /// Ends the step after so long.

@@ -6,20 +6,33 @@
 mod shop;
 
 use std::fs;
+use std::sync::{Arc, Mutex};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tests::vendors::Answer;
+use tests::edge::Edge;
+use tests::vendors::{Answer, Vendors};
 
-use super::rig::{Document, GOOD, Rig, Told};
+use super::rig::{BAD, Document, GOOD, Rig, Told};
 use shop::{Shop, TOKEN};
 
 const RUNBOOK: &str = "node-service";
 /// Redis runs under no systemd here.
 const NO_SYSTEMD: &str = "4.3, step 2";
+/// Whether rows are as the first release had them.
+const UNSPOILED: &str =
+    "SELECT (SELECT count(*) FROM projects WHERE name = '') = 0 AND (SELECT count(*) FROM scenes) = 200";
+/// How many columns the bad release's migration has left.
+const IMPORTANCE: &str = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'importance'";
 
-/// Turns the bad release back with these choices, where a person's yes is given if the plan waits for one.
-async fn turn_back(shop: &Shop, rig: &mut Rig, choices: Value) -> Result<Told> {
+/// Turns the bad release back with these choices, where a person's yes is given if the plan waits for one. `damage` is done
+/// with the bad release.
+async fn turn_back(
+    shop: &Shop,
+    rig: &mut Rig,
+    choices: Value,
+    damage: impl AsyncFnOnce() -> Result<()>,
+) -> Result<Told> {
     rig.vendors.slack();
     let mut with = shop.inputs(|vendor| rig.vendors.url(vendor), rig.prometheus.url());
     for (key, value) in choices.as_object().expect("choices are a map") {
@@ -28,12 +41,14 @@ async fn turn_back(shop: &Shop, rig: &mut Rig, choices: Value) -> Result<Told> {
     let environment = vec![
         ("SLACK_BOT_TOKEN", "token-of-SLACK_BOT_TOKEN".to_owned()),
         ("VERCEL_TOKEN", "token-of-VERCEL_TOKEN".to_owned()),
+        ("CLOUDFLARE_API_TOKEN", "token-of-CLOUDFLARE_API_TOKEN".to_owned()),
         ("SERVICE_TOKEN", TOKEN.to_owned()),
         ("DATABASE_URL", shop.postgres.url("shop")),
         ("REDIS_URL", shop.redis.url()),
     ];
     rig.launch(Document { runbook: RUNBOOK, with, autonomy: "approve", environment }).await?;
     shop.deploy_bad().await?;
+    damage().await?;
     // One takes the other's place at the same address.
     rig.turn_back(async || Ok(false)).await
 }
@@ -71,6 +86,18 @@ async fn assert_back(shop: &Shop, rig: &Rig, told: &Told) -> Result<()> {
     Ok(())
 }
 
+/// The times of the last step of this name in the ledger, from its intention to its end.
+fn took(told: &Told, step: &str) -> jiff::SignedDuration {
+    let number =
+        told.plan.steps.iter().position(|one| one.name.as_str() == step).expect("the step is in the plan");
+    let at = |kind: &str| {
+        let found =
+            told.records.iter().rfind(|record| record.kind == kind && record.body[kind]["step"] == number);
+        found.expect("it is in the ledger").at
+    };
+    at("step_ended").duration_since(at("step_intended"))
+}
+
 /// The order in which the service was switched, by what it wrote down itself.
 #[track_caller]
 fn assert_order(journal: &[String], expected: &[&str]) {
@@ -90,58 +117,175 @@ fn backups(shop: &Shop) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// What the caches hold: each key with the release whose value it has.
+async fn cached(shop: &Shop) -> Result<Vec<String>> {
+    let mut entries = Vec::new();
+    for key in shop.redis.say::<Vec<String>>("KEYS gemini:*").await? {
+        let value: String = shop.redis.say(&format!("GET {key}")).await?;
+        entries.push(format!("{key} {value}"));
+    }
+    entries.sort();
+    Ok(entries)
+}
+
 #[tokio::test]
 async fn a_release_with_a_migration_goes_back_with_its_schema_queues_and_caches() -> Result<()> {
     let shop = Shop::open().await?;
+    let edge = Edge::start(shop.front).await?;
     let mut rig = Rig::around(shop.address(), shop.address()).await?;
-    rig.vendors.answers("edge", "GET", "/purge/index.html", Answer::empty(200));
     for number in 0..12 {
         fs::write(shop.path(&format!("backups/backup-old-{number:02}.dump")), "old")?;
     }
     let choices = json!({
-        "database": "down", "clean_failed_jobs": true, "cache": "patterns", "front": "static", "cdn": "nginx",
-        "edge": format!("{}/purge", rig.vendors.url("edge")), "pm2_process": "api",
+        "database": "down", "clean_failed_jobs": true, "front": "static", "cdn": "nginx", "edge": edge.purge(),
+        "pm2_process": "api",
     });
-    let told = turn_back(&shop, &mut rig, choices).await?;
+    // Users have seen the bad page, and the edge keeps it.
+    let seen = async || {
+        ensure!(edge.get("/index.html").await?.text.contains(BAD));
+        Ok(())
+    };
+    let told = turn_back(&shop, &mut rig, choices, seen).await?;
     let story = &told.story;
     let others =
         ["5.1, method 2", "5.1, method 3", "5.2, step 1", "5.2, step 2", "5.2, step 3", "4.3, gradual"];
     told.assert_procedure(RUNBOOK, &[&others[..], &[NO_SYSTEMD]].concat(), &rig.vendors);
     assert_back(&shop, &rig, &told).await?;
-    assert_order(
-        &shop.journal().await?,
-        &[
-            "v2 POST /api/queue/pause-all 200",
-            "v2 worker stopped",
-            "v2 POST /api/queue/clean-all 200",
-            "v2 POST /api/maintenance/enable 200",
-            "v2 server stopped",
-            "v1 server started",
-            "v1 POST /api/maintenance/disable 200",
-            "v1 POST /api/cache/warm 200",
-            // Not before everything was checked.
-            "v1 worker started",
-            "v1 POST /api/queue/ai-analysis/resume 200",
-            "v1 POST /api/queue/document-processing/resume 200",
-            "v1 POST /api/queue/resume-all 200",
-        ],
-    );
+    let journal = shop.journal().await?;
+    let switches = [
+        "v2 POST /api/queue/pause-all 200",
+        "v2 worker stopped",
+        "v2 POST /api/queue/clean-all 200",
+        "v2 POST /api/maintenance/enable 200",
+        "v2 server stopped",
+        "v1 server started",
+        "v1 POST /api/maintenance/disable 200",
+        "v1 POST /api/cache/warm 200",
+        "v1 POST /api/queue/ai-analysis/resume 200",
+        "v1 POST /api/queue/document-processing/resume 200",
+        "v1 POST /api/queue/resume-all 200",
+    ];
+    assert_order(&journal, &switches);
+    // The worker comes back after everything was checked. It writes that down when it is up, some time after its start.
+    assert_order(&journal, &["v2 worker stopped", "v1 POST /api/cache/warm 200", "v1 worker started"]);
     let applied = "SELECT string_agg(created_at::text, ' ') FROM drizzle.__drizzle_migrations";
     assert_eq!(shop.postgres.value("shop", applied).await?.as_deref(), Some("1761900000000"), "{story}");
-    let column = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'importance'";
-    assert_eq!(shop.postgres.value("shop", column).await?.as_deref(), Some("0"), "{story}");
+    assert_eq!(shop.postgres.value("shop", IMPORTANCE).await?.as_deref(), Some("0"), "{story}");
     let dumps = backups(&shop)?;
     assert_eq!(dumps.len(), 10, "{dumps:?}");
     let new: Vec<&String> = dumps.iter().filter(|name| !name.starts_with("backup-old")).collect();
     assert_eq!(new.len(), 1, "{dumps:?}");
     assert!(fs::metadata(shop.path("backups").join(new[0]))?.len() > 1_000);
-    let mut cached: Vec<String> = shop.redis.say("KEYS gemini:*").await?;
-    cached.sort();
-    assert_eq!(cached, ["gemini:project:1", "gemini:project:2", "gemini:project:3"], "warmed anew");
-    assert_eq!(shop.redis.say::<String>("GET gemini:project:1").await?, GOOD);
+    assert_eq!(cached(&shop).await?, ["gemini:project:1 v1", "gemini:project:2 v1", "gemini:project:3 v1"]);
     assert_eq!(shop.redis.say::<i64>("EXISTS bull:ai-analysis:failed").await?, 0);
     assert_eq!(shop.checked_out("front")?, GOOD);
     assert!(shop.front_page().await?.contains(GOOD));
-    assert_eq!(rig.vendors.lines("edge"), ["GET /purge/index.html"]);
+    assert!(edge.get("/index.html").await?.text.contains(GOOD), "the edge has forgotten the bad page");
+    Ok(())
+}
+
+/// A Vercel that points a project to whichever deployment it is told to.
+fn vercel(vendors: &Vendors) {
+    let now = Arc::new(Mutex::new(json!({})));
+    let told = now.clone();
+    vendors.on("vercel", "POST", "/v1/projects/prj_web/rollback/dpl_good", move |_| {
+        *told.lock().expect("nobody panics here") =
+            json!({ "type": "rollback", "toDeploymentId": "dpl_good", "jobStatus": "succeeded" });
+        Answer::json(201, &json!({}))
+    });
+    vendors.on("vercel", "GET", "/v9/projects/prj_web", move |_| {
+        let last = now.lock().expect("nobody panics here").clone();
+        Answer::json(200, &json!({ "id": "prj_web", "lastAliasRequest": last }))
+    });
+}
+
+#[tokio::test]
+async fn a_release_that_spoiled_its_data_goes_back_to_the_dump_before_it() -> Result<()> {
+    let shop = Shop::open().await?;
+    let mut rig = Rig::around(shop.address(), shop.address()).await?;
+    vercel(&rig.vendors);
+    let zone = "0123456789abcdef0123456789abcdef";
+    let purge = format!("/client/v4/zones/{zone}/purge_cache");
+    rig.vendors.answers("cloudflare", "POST", &purge, Answer::json(200, &json!({ "success": true })));
+    let choices = json!({
+        "database": "restore", "backup_file": shop.dump()?, "integrity_question": UNSPOILED,
+        "cache": "entities", "cache_project": "1", "cache_analysis": "1",
+        "front": "vercel", "vercel": rig.vendors.url("vercel"), "vercel_project": "prj_web",
+        "front_deployment": "dpl_good",
+        "cdn": "cloudflare", "cloudflare": rig.vendors.url("cloudflare"), "cloudflare_zone": zone,
+    });
+    let spoil = async || shop.postgres.run("shop", "UPDATE projects SET name = ''; DELETE FROM scenes").await;
+    let told = turn_back(&shop, &mut rig, choices, spoil).await?;
+    let story = &told.story;
+    let others = [
+        "5.1, method 1",
+        "5.1, method 3",
+        "5.2, step 1",
+        "5.2, step 2",
+        "5.2, step 3",
+        "4.2, step 4",
+        "4.3, step 1",
+        // At Vercel there is nothing to install or build.
+        "4.4, step 2",
+        "4.4, step 3",
+    ];
+    told.assert_procedure(RUNBOOK, &[&others[..], &[NO_SYSTEMD]].concat(), &rig.vendors);
+    assert_back(&shop, &rig, &told).await?;
+    assert_eq!(shop.postgres.value("shop", UNSPOILED).await?.as_deref(), Some("true"), "{story}");
+    assert_eq!(
+        shop.postgres.value("shop", IMPORTANCE).await?.as_deref(),
+        Some("0"),
+        "as before the migration"
+    );
+    // What was live is kept.
+    let kept = shop.postgres.value("shop-before", "SELECT count(*) FROM scenes").await?;
+    assert_eq!(kept.as_deref(), Some("0"), "{story}");
+    assert_eq!(backups(&shop)?.len(), 1);
+    assert_order(
+        &shop.journal().await?,
+        &[
+            "v2 POST /api/maintenance/enable 200",
+            "v1 POST /api/maintenance/disable 200",
+            "v1 DELETE /api/cache/project/1 200",
+            "v1 DELETE /api/cache/analysis/1 200",
+            "v1 POST /api/cache/warm 200",
+            "v1 POST /api/queue/ai-analysis/resume 200",
+        ],
+    );
+    let cached = cached(&shop).await?;
+    assert!(!cached.iter().any(|entry| entry.starts_with("gemini:analysis:1")), "{cached:?}");
+    assert!(cached.contains(&"gemini:scene:7 v2".to_owned()), "nobody named it: {cached:?}");
+    assert_eq!(rig.vendors.lines("cloudflare"), [format!("POST {purge}")]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn spoiled_records_get_their_values_back_while_the_workers_finish_their_jobs() -> Result<()> {
+    let shop = Shop::open().await?;
+    let mut rig = Rig::around(shop.address(), shop.address()).await?;
+    let choices = json!({
+        "database": "repair", "affected_question": "SELECT count(*) > 0 FROM projects WHERE name = ''",
+        "repair_statement": "UPDATE projects SET name = 'project ' || id WHERE id IN (1, 2, 3) AND name = ''",
+        "repair_rows": 3, "cache": "kept",
+    });
+    let spoil = async || shop.postgres.run("shop", "UPDATE projects SET name = '' WHERE id <= 3").await;
+    let told = turn_back(&shop, &mut rig, choices, spoil).await?;
+    let others = [
+        "5.1, method 1",
+        "5.1, method 2",
+        "5.1, method 3",
+        "4.2, step 4",
+        "4.3, step 1",
+        "4.3, gradual",
+        "4.4, step 1",
+        "4.4, step 2",
+        "4.4, step 3",
+        "4.4, step 4",
+        "4.4, step 5",
+    ];
+    told.assert_procedure(RUNBOOK, &[&others[..], &[NO_SYSTEMD]].concat(), &rig.vendors);
+    assert_back(&shop, &rig, &told).await?;
+    assert_eq!(shop.postgres.value("shop", UNSPOILED).await?.as_deref(), Some("true"), "{}", told.story);
+    assert_eq!(shop.postgres.value("shop", IMPORTANCE).await?.as_deref(), Some("1"), "the schema was kept");
     Ok(())
 }

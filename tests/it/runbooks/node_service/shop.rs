@@ -29,7 +29,8 @@ pub struct Shop {
     pub redis: RedisServer,
     pub client: reqwest::Client,
     pub port: u16,
-    front_port: u16,
+    /// Where the front end is served.
+    pub front: SocketAddr,
     _git: GitServer,
     // Removed after the processes, which write into it.
     pub folder: tempfile::TempDir,
@@ -72,7 +73,8 @@ impl Shop {
         let pm2 =
             Pm2::start(&folder.path().join("home"), &folder.path().join("app/ecosystem.config.js")).await?;
         let client = http::client()?;
-        let shop = Shop { pm2, postgres, redis, client, port, front_port, _git: git, folder };
+        let front = (Ipv4Addr::LOCALHOST, front_port).into();
+        let shop = Shop { pm2, postgres, redis, client, port, front, _git: git, folder };
         shop.fill().await?;
         shop.answers(GOOD).await?;
         Ok(shop)
@@ -151,8 +153,7 @@ impl Shop {
 
     /// What visitors of the front end see.
     pub async fn front_page(&self) -> Result<String> {
-        let url = format!("http://127.0.0.1:{}", self.front_port);
-        Ok(self.client.get(url).send().await?.text().await?)
+        Ok(self.client.get(format!("http://{}/index.html", self.front)).send().await?.text().await?)
     }
 
     /// What the service did, oldest first, each with the release that did it.

@@ -1,6 +1,7 @@
 // Works on the queues' jobs, one at a time, and finishes what it has begun when it is told to stop.
 const redis = require("./redis");
 const queues = require("./queues");
+const pace = require("./pace");
 
 let stopping = false;
 process.on("SIGINT", () => (stopping = true));
@@ -9,7 +10,7 @@ async function next(name) {
   if (await queues.paused(name)) return false;
   const job = await redis("RPOPLPUSH", queues.key(name, "wait"), queues.key(name, "active"));
   if (job === null) return false;
-  await new Promise((done) => setTimeout(done, 30));
+  await new Promise((done) => setTimeout(done, pace));
   await redis("LREM", queues.key(name, "active"), 1, job);
   await redis("INCR", "shop:jobs:done");
   return true;
