@@ -86,18 +86,6 @@ async fn assert_back(shop: &Shop, rig: &Rig, told: &Told) -> Result<()> {
     Ok(())
 }
 
-/// The times of the last step of this name in the ledger, from its intention to its end.
-fn took(told: &Told, step: &str) -> jiff::SignedDuration {
-    let number =
-        told.plan.steps.iter().position(|one| one.name.as_str() == step).expect("the step is in the plan");
-    let at = |kind: &str| {
-        let found =
-            told.records.iter().rfind(|record| record.kind == kind && record.body[kind]["step"] == number);
-        found.expect("it is in the ledger").at
-    };
-    at("step_ended").duration_since(at("step_intended"))
-}
-
 /// The order in which the service was switched, by what it wrote down itself.
 #[track_caller]
 fn assert_order(journal: &[String], expected: &[&str]) {
