@@ -166,6 +166,8 @@ async fn attempt(
         return StepOutcome::NotBegun { reason };
     }
     let looks_first = match (direction, step.class) {
+        // What only asks is asked once, so that its answer is kept: how long the queue was, which migration is the newest.
+        _ if spec.only_asks() => false,
         (Direction::Apply, EffectClass::Lookup | EffectClass::CompareAndSet) => true,
         (Direction::Apply, EffectClass::OneShot) if recovering => {
             return permanent("a one-shot step is never tried again".into());

@@ -13,7 +13,8 @@ test="prometheus:prometheus python3-pip:pip3 git:git postgresql:/usr/lib/postgre
 test="$test nodejs:node npm:npm"
 # The edge of a CDN whose pages are purged, and the browser that looks at a front end.
 test="$test nginx-light:nginx chromium:chromium"
-test="$test libnginx-mod-http-cache-purge:/usr/lib/nginx/modules/ngx_http_cache_purge_module.so"
+# kubectl, and RQ with its worker.
+test="$test kubernetes-client:kubectl python3-rq:/usr/lib/python3/dist-packages/rq"
 # systemd-analyze measures the unit; no systemd has to run.
 test="$test systemd:systemd-analyze"
 # What kubernetes.sh builds with; not needed once it has built.

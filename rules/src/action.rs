@@ -148,6 +148,20 @@ impl ActionSpec {
         }
     }
 
+    /// Whether it only asks a server something and changes nothing. Then looking and acting are the same question, and its
+    /// answer is what people want to read afterwards.
+    pub fn only_asks(&self) -> bool {
+        match self {
+            ActionSpec::Sql(spec) => {
+                matches!(spec.operation, sql::SqlOperation::Check(_) | sql::SqlOperation::Migrations(_))
+            }
+            ActionSpec::Redis(spec) => matches!(spec.operation, redis::RedisOperation::Depth(_)),
+            ActionSpec::Command(_) | ActionSpec::Http(_) | ActionSpec::Git(_) | ActionSpec::Kubernetes(_) => {
+                false
+            }
+        }
+    }
+
     /// One line that says exactly what will be done, without secrets.
     pub fn words(&self) -> String {
         match self {

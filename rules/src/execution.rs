@@ -282,20 +282,27 @@ impl Execution {
     }
 
     fn next_back(&self, why: &str) -> Next {
+        // Who cannot go back all the way does not go back half way: the later steps fit what cannot be undone, and a person
+        // finds the service as the plan left it and not between two releases.
+        let fixed = self
+            .states
+            .iter()
+            .zip(&self.plan.steps)
+            .rfind(|(state, step)| **state == StepState::Done && step.undo == Undo::Impossible);
+        if let Some((_, step)) = fixed {
+            let name = &step.name;
+            return Next::Finished(ExecutionEnd::Stuck(format!(
+                "{why}; {name} is done and cannot be undone"
+            )));
+        }
         for (step, state) in self.states.iter().enumerate().rev() {
             if *state != StepState::Done {
                 continue;
             }
             match &self.plan.steps[step].undo {
-                Undo::NotNeeded => {}
+                Undo::NotNeeded | Undo::Impossible => {}
                 Undo::Action(_) => {
                     return Next::Run { step, direction: Direction::Undo, attempt: 1, unknown: false };
-                }
-                Undo::Impossible => {
-                    let name = &self.plan.steps[step].name;
-                    return Next::Finished(ExecutionEnd::Stuck(format!(
-                        "{why}; {name} is done and cannot be undone"
-                    )));
                 }
             }
         }

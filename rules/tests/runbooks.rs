@@ -5,8 +5,9 @@
 //! whose `from` names its place, in that order; where the coordinated order differs, the entry says why.
 
 use jiff::Timestamp;
-use rules::action::{ActionSpec, EffectClass, Reversibility, Undo};
+use rules::action::{ActionSpec, EffectClass, FailureKind, Reversibility, StepOutcome, Undo};
 use rules::deployment::{Deployment, Release};
+use rules::execution::{Direction, Execution, ExecutionEnd, Next, StepState};
 use rules::ids::{EnvironmentName, ServiceName, SourceName, Version, WatchId};
 use rules::plan::{RollbackPlan, draw_up};
 use rules::runbook::{Runbook, RunbookTemplate, RunbookUse, SHIPPED_RUNBOOKS, problems, shipped_runbook};
@@ -197,6 +198,34 @@ fn plans_drawn_up_with_samples() {
         }
         insta::assert_snapshot!(name.replace(", ", "__"), text);
     }
+}
+
+/// A check that fails at the end must not leave the service between two releases, closed for writes.
+#[test]
+fn a_plan_that_cannot_go_back_all_the_way_does_not_go_back_half_way() {
+    let at: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+    let (_, runbook) = all().into_iter().find(|(name, _)| name == "kubernetes-workers, down").unwrap();
+    let mut execution = Execution::new(plan(&runbook), true, at);
+    let end = loop {
+        let (step, attempt) = match execution.next(at) {
+            Next::Run { step, direction: Direction::Apply, attempt, .. } => (step, attempt),
+            other => break other,
+        };
+        execution.intended(step, Direction::Apply, attempt).unwrap();
+        let name = execution.plan.steps[step].name.clone();
+        let outcome = match name.as_str() {
+            "row-level-security" => StepOutcome::Failed {
+                kind: FailureKind::Permanent,
+                reason: "it is off".into(),
+                output: String::new(),
+            },
+            _ => StepOutcome::Done { output: String::new(), changed: true },
+        };
+        execution.ended(step, &outcome, at).unwrap();
+    };
+    let Next::Finished(ExecutionEnd::Stuck(why)) = end else { panic!("{end:?}") };
+    assert!(why.contains("it is off") && why.contains("schema-down is done and cannot be undone"), "{why}");
+    assert!(execution.states().all(|(_, state)| *state != StepState::Undone));
 }
 
 #[test]

@@ -7,5 +7,6 @@ mod rig;
 #[path = "../../rules/tests/runbooks/trace.rs"]
 mod trace;
 
+mod hosted_front_and_api;
 mod kubernetes_workers;
 mod node_service;

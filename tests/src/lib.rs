@@ -17,6 +17,7 @@
 //! | a PostgreSQL server, and a network that fails at its `COMMIT` | [`postgres::PostgresServer`], [`cutter::Cutter`] |
 //! | a Redis server | [`redis::RedisServer`] |
 //! | Node processes that are kept running | [`pm2::Pm2`] |
+//! | jobs of RQ and their worker | [`rq::Worker`] |
 //! | an effect held back, or its answer lost | [`gate::Gate`] before any of them |
 //! | one step, run as the executor does | [`steps::Rig`] |
 //! | pages that change, and an nginx that keeps them | [`site::Site`] behind an [`edge::Edge`] |
@@ -47,6 +48,7 @@ pub mod process;
 pub mod prometheus;
 pub mod redis;
 pub mod remote_write;
+pub mod rq;
 pub mod site;
 pub mod steps;
 pub mod tools;

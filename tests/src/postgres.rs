@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use tempfile::TempDir;
@@ -159,6 +160,21 @@ impl PostgresServer {
             Some(row) => row.try_get(0)?,
             None => None,
         })
+    }
+
+    /// Dumps a database into `file`, with its SHA-256 beside it, as a nightly backup would.
+    ///
+    /// # Errors
+    /// If `pg_dump` fails, with what it said.
+    pub fn dump(&self, database: &str, file: &Path) -> Result<()> {
+        let mut dump = Command::new(self.programs.join("pg_dump"));
+        dump.args(["--format=custom", "--no-owner", "--file"]).arg(file).arg(self.url(database));
+        let made = dump.output().context("starting pg_dump")?;
+        ensure!(made.status.success(), "pg_dump: {}", String::from_utf8_lossy(&made.stderr));
+        let sum = hex::encode(Sha256::digest(fs::read(file)?));
+        let name = file.file_name().context("a dump has a name")?.to_string_lossy();
+        fs::write(format!("{}.sha256", file.display()), format!("{sum}  {name}\n"))?;
+        Ok(())
     }
 
     /// `kill -9` for the whole server.

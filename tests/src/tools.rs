@@ -38,6 +38,16 @@ fn version(name: &str) -> Option<&'static str> {
     })
 }
 
+/// The path of a program that a package brings and that the agent wants by its path, such as `kubectl`.
+///
+/// # Errors
+/// If it is nowhere on `PATH`; the error says how to get it.
+pub fn on_path(name: &str) -> Result<PathBuf> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("the program `{name}` is not on PATH: `make setup-test` installs it"))
+}
+
 /// The folder of tools, as in `deploy/setup/tools.sh`: it may not exist.
 ///
 /// # Errors

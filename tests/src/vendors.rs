@@ -23,6 +23,8 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+pub use github::{Repository, Shared};
+
 /// More than any message or comment of ours.
 const LARGEST_BODY: usize = 1 << 20;
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::kubernetes::Cluster;
 use tests::postgres::PostgresServer;
 use tests::redis::RedisServer;
-use tests::vendors::Answer;
+use tests::vendors::{Answer, Shared};
 
 use super::rig::{BAD, Document, GOOD, Rig, Told};
 
@@ -38,9 +38,12 @@ fn inputs(shop: &Shop) -> Value {
         // The same questions over seconds.
         "first_bad_query": "min_over_time(timestamp(sum(increase(http_requests_total{code=~\"5..\"}[10s])) > 0)[5m:1s])",
         "cut_over_query": "sum(rate(http_requests_total{version=\"v1\"}[5s])) > bool 0",
+        "errors_fall_query": "(sum(rate(http_requests_total{code=~\"5..\"}[10s])) or vector(0)) <= bool 0.5 * \
+             (max_over_time(sum(rate(http_requests_total{code=~\"5..\"}[10s]))[5m:1s]) or vector(0)) \
+             and on() sum(rate(http_requests_total[10s])) > 0",
         "maintenance_on": vendor("shop") + "/maintenance/enable",
         "maintenance_off": vendor("shop") + "/maintenance/disable",
-        "auth_check": shop.rig.good_address("/"),
+        "auth_check": shop.rig.good_address("/healthz"),
         "migration": MIGRATION, "down_file": shop.folder.path().join("down.sql"),
         "backup_directory": shop.folder.path().join("backups"),
         "postgres_programs": shop.postgres.programs(),
@@ -88,7 +91,6 @@ impl Shop {
             shop.cluster.api().post(&shop.path(""), &object).await?.ok()?;
         }
         shop.data().await?;
-        shop.vendors();
         Ok(shop)
     }
 
@@ -113,13 +115,13 @@ impl Shop {
             let _length: i64 = self.redis.say(&format!("RPUSH agent:pending job-{job}")).await?;
         }
         std::fs::write(self.folder.path().join("down.sql"), "ALTER TABLE orders DROP COLUMN currency;\n")?;
-        smoke_project(&self.folder.path().join("app"), self.folder.path())
+        std::fs::create_dir(self.folder.path().join("backups"))?;
+        smoke_project(&self.folder.path().join("app"), &self.rig.good_address("/healthz"))
     }
 
-    fn vendors(&self) {
+    fn vendors(&self) -> Shared {
         let vendors = &self.rig.vendors;
         vendors.slack();
-        vendors.github("shop/app", "deploy.yml");
         vendors.answers(
             "registry",
             "GET",
@@ -128,6 +130,7 @@ impl Shop {
         );
         vendors.answers("shop", "POST", "/maintenance/enable", Answer::empty(204));
         vendors.answers("shop", "POST", "/maintenance/disable", Answer::empty(204));
+        vendors.github("shop/app", "deploy.yml")
     }
 
     /// What the bad release's pipeline does: images of three Deployments and a migration.
@@ -167,30 +170,104 @@ impl Shop {
         self.rig.launch(Document { runbook: RUNBOOK, with, autonomy, environment }).await?;
         self.deploy().await?;
         let told = self.rig.turn_back(async || Ok(self.image("api").await?.ends_with(BAD))).await?;
-        for name in ["api", "web", "worker"] {
-            assert_eq!(self.image(name).await?, image(name, GOOD), "{}", told.story);
-        }
         Ok(told)
     }
 }
 
-/// A project whose smoke tests write down for which environment they ran.
-fn smoke_project(project: &Path, folder: &Path) -> Result<()> {
+/// A project whose smoke tests ask the service, and write down for which environment they ran.
+fn smoke_project(project: &Path, page: &str) -> Result<()> {
     std::fs::create_dir(project)?;
-    let script = "node -e \"require('fs').writeFileSync('ran', process.argv.slice(1).join(' '))\"";
-    let package = json!({ "name": "app", "version": "1.0.0", "scripts": { "test:smoke": script } });
+    let package = json!({ "name": "app", "version": "1.0.0", "scripts": { "test:smoke": "node smoke.js" } });
     std::fs::write(project.join("package.json"), package.to_string())?;
-    std::fs::create_dir(folder.join("backups"))?;
+    let test = format!(
+        "fetch('{page}').then((answer) => {{\n  if (!answer.ok) process.exit(1)\n  \
+         require('fs').writeFileSync('ran', process.argv.slice(2).join(' '))\n}})\n"
+    );
+    std::fs::write(project.join("smoke.js"), test)?;
+    Ok(())
+}
+
+/// What every choice has in common.
+async fn assert_common(shop: &Shop, told: &Told, github: &Shared) -> Result<()> {
+    shop.rig.assert_used();
+    let messages = shop.rig.vendors.messages();
+    for (place, (channel, words)) in [
+        (0, ("#incidents", "Rolling shop in production back from v2 to v1")),
+        (1, ("#releases", "https://github.com/shop/app/issues/7")),
+        (messages.len() - 1, ("#incidents", "shop in production is back on v1")),
+    ] {
+        let (told_in, text) = &messages[place];
+        assert!(told_in == channel && text.contains(words), "{place}: {messages:#?}");
+    }
+    let github = github.lock().expect("nobody panics with it");
+    assert!(!github.auto_merge && !github.enabled && github.runs.is_empty(), "{github:?}");
+    assert!(github.comments[0].0 == "7" && github.comments[0].1.contains("shop is back on v1"), "{github:?}");
+    drop(github);
+    // What was captured before anything was changed can be read in the ledger.
+    assert_eq!(told.output("backlog-depth"), "agent:pending holds 3 entries");
+    let first_bad = told.output("first-bad-request");
+    assert!(first_bad.contains(r#""value":[1"#), "a time of the first bad request: {first_bad}");
+    let ran = std::fs::read_to_string(shop.folder.path().join("app/ran"))?;
+    assert_eq!(ran, "--env production");
+    for name in ["api", "web", "worker"] {
+        assert_eq!(shop.image(name).await?, image(name, GOOD), "{}", told.story);
+    }
+    let worker = shop.cluster.api().get(&shop.path("worker")).await?.ok()?;
+    assert_eq!(worker["spec"]["replicas"], 2, "the workers work again");
     Ok(())
 }
 
 #[tokio::test]
 async fn the_release_captains_procedure_takes_the_migration_back() -> Result<()> {
     let mut shop = Shop::open().await?;
+    let github = shop.vendors();
+    // What takes data with it waits for a person's yes, whatever the service allows.
     let told = shop.turn_back(json!({ "database": "down" }), "auto").await?;
     told.assert_procedure(RUNBOOK, &["Database rollback, step 3"], &shop.rig.vendors);
-    shop.rig.assert_used();
-    let ran = std::fs::read_to_string(shop.folder.path().join("app/ran"))?;
-    assert_eq!(ran, "--env production");
+    assert_common(&shop, &told, &github).await?;
+    assert_eq!(
+        told.output("schema-scope"),
+        format!("2 migrations are applied, the newest is {MIGRATION}"),
+        "the last applied migration is in the ledger"
+    );
+    let newest = shop.postgres.value("shop", "SELECT max(version) FROM schema_migrations").await?;
+    assert_eq!(newest.as_deref(), Some("20260201090000"));
+    let column = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'currency'";
+    assert_eq!(shop.postgres.value("shop", column).await?.as_deref(), Some("0"));
+    let fenced = "SELECT count(*) FROM turnback_fence WHERE step = 'schema-down'";
+    assert_eq!(shop.postgres.value("shop", fenced).await?.as_deref(), Some("1"), "taken back once");
+    assert_eq!(shop.rig.vendors.lines("shop"), ["POST /maintenance/enable", "POST /maintenance/disable"]);
+    let dumps = std::fs::read_dir(shop.folder.path().join("backups"))?.count();
+    assert_eq!(dumps, 2, "a dump and its checksum");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_migration_that_cannot_be_reversed_is_left_to_people_and_all_else_goes_back_alone() -> Result<()> {
+    let mut shop = Shop::open().await?;
+    let github = shop.vendors();
+    let told = shop.turn_back(json!({ "database": "forward_fix" }), "auto").await?;
+    told.assert_procedure(RUNBOOK, &["Database rollback, step 3"], &shop.rig.vendors);
+    assert_common(&shop, &told, &github).await?;
+    assert!(!told.records.iter().any(|record| record.kind == "approval_asked"), "{}", told.story);
+    let newest = shop.postgres.value("shop", "SELECT max(version) FROM schema_migrations").await?;
+    assert_eq!(newest.as_deref(), Some(MIGRATION), "the schema is as it was");
+    let asked = shop.rig.vendors.messages().into_iter().filter(|(_, text)| text.contains("By hand, please"));
+    assert_eq!(asked.count(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backup_is_restored_beside_checked_and_swapped_in() -> Result<()> {
+    let mut shop = Shop::open().await?;
+    let github = shop.vendors();
+    shop.postgres.dump("shop", &shop.folder.path().join("last.dump"))?;
+    let told = shop.turn_back(json!({ "database": "restore" }), "auto").await?;
+    told.assert_procedure(RUNBOOK, &["Database rollback, step 2"], &shop.rig.vendors);
+    assert_common(&shop, &told, &github).await?;
+    let newest = "SELECT max(version) FROM schema_migrations";
+    assert_eq!(shop.postgres.value("shop", newest).await?.as_deref(), Some("20260201090000"));
+    assert_eq!(shop.postgres.value("shop", "SELECT count(*) FROM orders").await?.as_deref(), Some("100"));
+    assert_eq!(shop.postgres.value("shop-before", newest).await?.as_deref(), Some(MIGRATION), "it is kept");
     Ok(())
 }

@@ -8,11 +8,12 @@ mod shop;
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use tests::edge::Edge;
 use tests::vendors::{Answer, Vendors};
 
-use super::rig::{Document, GOOD, Rig, Told};
+use super::rig::{BAD, Document, GOOD, Rig, Told};
 use shop::{Shop, TOKEN};
 
 const RUNBOOK: &str = "node-service";
@@ -118,16 +119,21 @@ async fn cached(shop: &Shop) -> Result<Vec<String>> {
 #[tokio::test]
 async fn a_release_with_a_migration_goes_back_with_its_schema_queues_and_caches() -> Result<()> {
     let shop = Shop::open().await?;
+    let edge = Edge::start(shop.front).await?;
     let mut rig = Rig::around(shop.address(), shop.address()).await?;
     for number in 0..12 {
         fs::write(shop.path(&format!("backups/backup-old-{number:02}.dump")), "old")?;
     }
     let choices = json!({
         "database": "down", "clean_failed_jobs": true, "front": "static", "cdn": "nginx",
-        "edge": rig.vendors.url("edge") + "/purge", "pm2_process": "api",
+        "edge": edge.purge(), "pm2_process": "api",
     });
-    rig.vendors.answers("edge", "GET", "/purge/index.html", Answer::empty(200));
-    let told = turn_back(&shop, &mut rig, choices, async || Ok(())).await?;
+    // Users have seen the bad page, and the edge keeps it.
+    let seen = async || {
+        ensure!(edge.get("/index.html").await?.text.contains(BAD));
+        Ok(())
+    };
+    let told = turn_back(&shop, &mut rig, choices, seen).await?;
     let story = &told.story;
     let others =
         ["5.1, method 2", "5.1, method 3", "5.2, step 1", "5.2, step 2", "5.2, step 3", "4.3, gradual"];
@@ -162,7 +168,7 @@ async fn a_release_with_a_migration_goes_back_with_its_schema_queues_and_caches(
     assert_eq!(shop.redis.say::<i64>("EXISTS bull:ai-analysis:failed").await?, 0);
     assert_eq!(shop.checked_out("front")?, GOOD);
     assert!(shop.front_page().await?.contains(GOOD));
-    assert_eq!(rig.vendors.lines("edge"), ["GET /purge/index.html"]);
+    assert!(edge.get("/index.html").await?.text.contains(GOOD), "the edge has forgotten the bad page");
     Ok(())
 }
 
@@ -269,5 +275,30 @@ async fn spoiled_records_get_their_values_back_while_the_workers_finish_their_jo
     assert_back(&shop, &rig, &told).await?;
     assert_eq!(shop.postgres.value("shop", UNSPOILED).await?.as_deref(), Some("true"), "{}", told.story);
     assert_eq!(shop.postgres.value("shop", IMPORTANCE).await?.as_deref(), Some("1"), "the schema was kept");
+    Ok(())
+}
+
+#[tokio::test]
+async fn queues_stay_paused_where_the_old_release_is_not_well_either() -> Result<()> {
+    let shop = Shop::open().await?;
+    let mut rig = Rig::around(shop.address(), shop.address()).await?;
+    // What the validation of data finds was there before the release, and no rollback of code repairs it.
+    let spoil = async || shop.postgres.run("shop", "UPDATE projects SET name = '' WHERE id = 7").await;
+    let told = turn_back(&shop, &mut rig, json!({}), spoil).await?;
+    let story = &told.story;
+    let phase = told.watch["phase"].as_str().unwrap_or_default();
+    assert!(phase.starts_with("closed: stuck") && phase.contains("data-validated"), "{phase}: {story}");
+    assert_eq!(
+        (shop.checked_out("app")?, shop.version().await?),
+        (GOOD.to_owned(), GOOD.to_owned()),
+        "{story}"
+    );
+    let journal = shop.journal().await?;
+    assert!(!journal.iter().any(|line| line.contains("resume")), "{journal:#?}");
+    let queues = shop.get("/api/queue/stats").await?;
+    assert_eq!(queues["ai-analysis"]["stopped"], true, "{queues}");
+    let messages = rig.vendors.messages();
+    assert!(!messages.iter().any(|(_, text)| text.contains("[RESOLVED]")), "{messages:#?}");
+    assert!(rig.daemon.log().contains("a person is needed"), "{story}");
     Ok(())
 }

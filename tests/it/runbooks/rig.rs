@@ -216,8 +216,8 @@ impl Told {
         let from = |step: &rules::plan::Step| trace::places(step.from.as_deref().unwrap_or_default());
         let steps: Vec<Vec<String>> = self.plan.steps.iter().map(from).collect();
         assert_eq!(trace::faults(&trace::said(runbook), &steps, left_out), Vec::<String>::new(), "{story}");
-        // Characters that Markdown would interpret are escaped in the draft.
-        let draft = self.postmortem.replace('\\', "");
+        // Characters that Markdown and HTML would interpret are escaped in the draft.
+        let draft = self.postmortem.replace('\\', "").replace("&amp;", "&");
         for (number, step) in self.plan.steps.iter().enumerate() {
             let row = draft
                 .lines()

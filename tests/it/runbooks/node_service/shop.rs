@@ -169,11 +169,7 @@ impl Shop {
     /// A dump of the database as it is, with its checksum beside it.
     pub fn dump(&self) -> Result<PathBuf> {
         let file = self.path("before.dump");
-        let program = self.postgres.programs().join("pg_dump").display().to_string();
-        let words = [&program, "--format=custom", "--file", "before.dump", &self.postgres.url("shop")];
-        run(self.folder.path(), &words)?;
-        let sum = run(self.folder.path(), &["sha256sum", "before.dump"])?;
-        fs::write(self.path("before.dump.sha256"), sum)?;
+        self.postgres.dump("shop", &file)?;
         Ok(file)
     }
 
