@@ -13,8 +13,12 @@ async function turn(name, from, to, flag) {
   await redis("EVAL", script, 3, key(name, from), key(name, to), key(name, "meta"), flag);
 }
 
+// Where a job waits is decided in one piece with its adding, or a queue that is turned meanwhile would lose it.
 async function add(name, job) {
-  await redis("LPUSH", key(name, (await paused(name)) ? "paused" : "wait"), job);
+  const script =
+    "local list = redis.call('HGET', KEYS[3], 'paused') == '1' and KEYS[2] or KEYS[1] " +
+    "return redis.call('LPUSH', list, ARGV[1])";
+  await redis("EVAL", script, 3, key(name, "wait"), key(name, "paused"), key(name, "meta"), job);
 }
 
 async function stats() {
