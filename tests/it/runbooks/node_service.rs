@@ -7,13 +7,15 @@ mod shop;
 
 use std::fs;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::edge::Edge;
 use tests::vendors::{Answer, Vendors};
+use tests::wait;
 
-use super::rig::{BAD, Document, GOOD, Rig, Told};
+use super::rig::{BAD, Document, GOOD, Rig, SERVICE, Told};
 use shop::{Shop, TOKEN};
 
 const RUNBOOK: &str = "node-service";
@@ -33,6 +35,18 @@ async fn turn_back(
     choices: Value,
     damage: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<Told> {
+    prepare(shop, rig, choices, damage).await?;
+    // One takes the other's place at the same address.
+    rig.turn_back(async || Ok(false)).await
+}
+
+/// Everything up to the moment when the bad release serves and nobody has been told of it.
+async fn prepare(
+    shop: &Shop,
+    rig: &mut Rig,
+    choices: Value,
+    damage: impl AsyncFnOnce() -> Result<()>,
+) -> Result<()> {
     rig.vendors.slack();
     let mut with = shop.inputs(|vendor| rig.vendors.url(vendor), rig.prometheus.url());
     for (key, value) in choices.as_object().expect("choices are a map") {
@@ -48,9 +62,16 @@ async fn turn_back(
     ];
     rig.launch(Document { runbook: RUNBOOK, with, autonomy: "approve", environment }).await?;
     shop.deploy_bad().await?;
-    damage().await?;
-    // One takes the other's place at the same address.
-    rig.turn_back(async || Ok(false)).await
+    damage().await
+}
+
+/// A person does not wait for a verdict: one command goes back, as soon as the agent knows of the bad release.
+async fn emergency(rig: &Rig) -> Result<String> {
+    wait::until("the agent to watch the bad release", Duration::from_secs(60), async || {
+        Ok((rig.daemon.watch(SERVICE).await?["version"] == BAD).then_some(()))
+    })
+    .await?;
+    rig.turnback(&["rollback", SERVICE, "--no-wait"]).await
 }
 
 /// What is the same whatever was chosen: the good release runs, nothing is paused or in maintenance, the messages were sent.
@@ -248,7 +269,7 @@ async fn a_release_that_spoiled_its_data_goes_back_to_the_dump_before_it() -> Re
 }
 
 #[tokio::test]
-async fn spoiled_records_get_their_values_back_while_the_workers_finish_their_jobs() -> Result<()> {
+async fn one_command_goes_back_at_once_and_repairs_the_records_that_were_spoiled() -> Result<()> {
     let shop = Shop::open().await?;
     let mut rig = Rig::around(shop.address(), shop.address()).await?;
     let choices = json!({
@@ -257,7 +278,12 @@ async fn spoiled_records_get_their_values_back_while_the_workers_finish_their_jo
         "repair_rows": 3, "cache": "kept",
     });
     let spoil = async || shop.postgres.run("shop", "UPDATE projects SET name = '' WHERE id <= 3").await;
-    let told = turn_back(&shop, &mut rig, choices, spoil).await?;
+    prepare(&shop, &mut rig, choices, spoil).await?;
+    let (told, said) = tokio::join!(rig.turn_back(async || Ok(false)), emergency(&rig));
+    let (told, said) = (told?, said?);
+    assert!(said.contains("the rollback begins"), "{said}");
+    let approvals = told.records.iter().filter(|record| record.kind == "approval_asked").count();
+    assert_eq!(approvals, 0, "who commands has said yes: {}", told.story);
     let others = [
         "5.1, method 1",
         "5.1, method 2",
