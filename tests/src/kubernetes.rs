@@ -10,6 +10,7 @@
 pub mod api;
 mod audit;
 mod kubelet;
+mod logs;
 mod programs;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use tokio::sync::OnceCell;
 
 pub use api::{Answer, Api};
 pub use audit::Write;
+pub use logs::Node;
 
 use crate::process::Process;
 use crate::{ports, wait};

@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
-use tests::kubernetes::Cluster;
 use tests::postgres::PostgresServer;
 use tests::redis::RedisServer;
 use tests::vendors::{Answer, Shared};
 
 use super::rig::{BAD, Document, GOOD, Rig, Told};
+use super::workloads::Workloads;
 
 const MIGRATION: &str = "20260301120000";
 const RUNBOOK: &str = "kubernetes-workers";
@@ -18,8 +18,7 @@ const RUNBOOK: &str = "kubernetes-workers";
 /// Everything that the service runs on.
 struct Shop {
     rig: Rig,
-    cluster: &'static Cluster,
-    namespace: String,
+    workloads: Workloads,
     postgres: PostgresServer,
     redis: RedisServer,
     folder: tempfile::TempDir,
@@ -32,7 +31,7 @@ fn inputs(shop: &Shop) -> Value {
         "channel": "#incidents", "releases_channel": "#releases", "slack": vendor("slack"),
         "owner": "shop", "repository": "app", "github": vendor("github"),
         "issue": 7, "issue_link": "https://github.com/shop/app/issues/7",
-        "namespace": shop.namespace, "kubeconfig": shop.cluster.kubeconfig(),
+        "namespace": shop.workloads.namespace, "kubeconfig": shop.workloads.cluster.kubeconfig(),
         "organization": "shop", "registry": vendor("registry"),
         "prometheus": shop.rig.prometheus.url(),
         // The same questions over seconds.
@@ -48,7 +47,7 @@ fn inputs(shop: &Shop) -> Value {
         "backup_directory": shop.folder.path().join("backups"),
         "postgres_programs": shop.postgres.programs(),
         "live_database": "shop", "backup_file": shop.folder.path().join("last.dump"),
-        "smoke_directory": shop.folder.path().join("app"),
+        "smoke_directory": shop.folder.path().join("app"), "home": shop.folder.path(),
     })
 }
 
@@ -69,34 +68,18 @@ fn image(deployment: &str, version: &str) -> String {
 impl Shop {
     async fn open() -> Result<Shop> {
         let rig = Rig::open().await?;
-        let cluster = Cluster::shared().await?;
-        let namespace = cluster.namespace().await?;
         let shop = Shop {
             rig,
-            cluster,
-            namespace,
+            workloads: Workloads::new().await?,
             postgres: PostgresServer::start().await?,
             redis: RedisServer::start(&[]).await?,
             folder: tempfile::tempdir()?,
         };
         for name in ["api", "web", "worker"] {
-            let strategy = json!({"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": 0}});
-            let template = json!({
-                "metadata": {"labels": {"app": name}},
-                "spec": {"containers": [{"name": name, "image": image(name, GOOD)}]},
-            });
-            let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
-                "replicas": 2, "strategy": strategy, "selector": {"matchLabels": {"app": name}}, "template": template,
-            }});
-            shop.cluster.api().post(&shop.path(""), &object).await?.ok()?;
+            shop.workloads.create(name, &image(name, GOOD), json!({})).await?;
         }
         shop.data().await?;
         Ok(shop)
-    }
-
-    fn path(&self, name: &str) -> String {
-        let slash = if name.is_empty() { "" } else { "/" };
-        format!("/apis/apps/v1/namespaces/{}/deployments{slash}{name}", self.namespace)
     }
 
     async fn data(&self) -> Result<()> {
@@ -136,9 +119,7 @@ impl Shop {
     /// What the bad release's pipeline does: images of three Deployments and a migration.
     async fn deploy(&self) -> Result<()> {
         for name in ["api", "web", "worker"] {
-            let containers = json!([{"name": name, "image": image(name, BAD)}]);
-            let template = json!({"spec": {"template": {"spec": {"containers": containers}}}});
-            self.cluster.api().merge(&self.path(name), &template).await?.ok()?;
+            self.workloads.set_image(name, &image(name, BAD)).await?;
         }
         self.postgres
             .run(
@@ -148,12 +129,6 @@ impl Shop {
                 ),
             )
             .await
-    }
-
-    async fn image(&self, name: &str) -> Result<String> {
-        let object = self.cluster.api().get(&self.path(name)).await?.ok()?;
-        let image = &object["spec"]["template"]["spec"]["containers"][0]["image"];
-        Ok(image.as_str().context("a Deployment has an image")?.to_owned())
     }
 
     async fn turn_back(&mut self, choices: Value, autonomy: &'static str) -> Result<Told> {
@@ -169,7 +144,7 @@ impl Shop {
         let with = with(self, choices);
         self.rig.launch(Document { runbook: RUNBOOK, with, autonomy, environment }).await?;
         self.deploy().await?;
-        let told = self.rig.turn_back(async || Ok(self.image("api").await?.ends_with(BAD))).await?;
+        let told = self.rig.turn_back(async || Ok(self.workloads.image("api").await?.ends_with(BAD))).await?;
         Ok(told)
     }
 }
@@ -210,9 +185,9 @@ async fn assert_common(shop: &Shop, told: &Told, github: &Shared) -> Result<()> 
     let ran = std::fs::read_to_string(shop.folder.path().join("app/ran"))?;
     assert_eq!(ran, "--env production");
     for name in ["api", "web", "worker"] {
-        assert_eq!(shop.image(name).await?, image(name, GOOD), "{}", told.story);
+        assert_eq!(shop.workloads.image(name).await?, image(name, GOOD), "{}", told.story);
     }
-    let worker = shop.cluster.api().get(&shop.path("worker")).await?.ok()?;
+    let worker = shop.workloads.get("worker").await?;
     assert_eq!(worker["spec"]["replicas"], 2, "the workers work again");
     Ok(())
 }

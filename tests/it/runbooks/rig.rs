@@ -74,6 +74,7 @@ pub struct Rig {
     target: Target,
     load: Load,
     _victims: Vec<Victim>,
+    job: ScrapeJob,
 }
 
 /// What was done, as people and auditors can read it.
@@ -107,17 +108,24 @@ impl Rig {
         };
         let addresses = BTreeSet::from([good, bad]);
         let job = ScrapeJob { name: SERVICE.into(), targets: addresses.iter().map(scraped).collect() };
-        let prometheus = PrometheusServer::start(&[job], Duration::from_secs(1)).await?;
+        let prometheus = PrometheusServer::start(std::slice::from_ref(&job), Duration::from_secs(1)).await?;
         let target = Target::new(good);
         let load = Load::start(target.clone(), RATE)?;
         let vendors = Vendors::start().await?;
         let daemon = Daemon::prepare("")?;
-        Ok(Rig { vendors, prometheus, daemon, good, bad, target, load, _victims: Vec::new() })
+        Ok(Rig { vendors, prometheus, daemon, good, bad, target, load, _victims: Vec::new(), job })
     }
 
     /// The address of the release that ran well: what a health check of the service reaches after the rollback.
     pub fn good_address(&self, path: &str) -> String {
         format!("http://{}{path}", self.good)
+    }
+
+    /// Has Prometheus scrape something else, too, for the questions of a runbook.
+    pub async fn scrape_too(&self, name: &str, address: SocketAddr) -> Result<()> {
+        let target = ScrapeTarget { address: address.to_string(), labels: BTreeMap::new() };
+        let more = ScrapeJob { name: name.to_owned(), targets: vec![target] };
+        self.prometheus.scrape(&[self.job.clone(), more]).await
     }
 
     /// Starts the daemon with a runbook, and gives it a past with the good release.
