@@ -58,6 +58,7 @@ setup-build: ## what building needs
 setup-test: ## what the tests need
 	@deploy/setup/packages.sh test
 	@deploy/setup/tools.sh
+	@deploy/setup/pm2.sh
 	@deploy/setup/kubernetes.sh
 
 setup-check: ## what the checks need

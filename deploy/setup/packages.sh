@@ -9,6 +9,8 @@ build="gcc:cc libc6-dev:/usr/include/stdio.h pkg-config:pkg-config ca-certificat
 # The daemons that these packages may start are not used: the tests start their own on free ports. pip brings the programs of
 # tools.txt.
 test="prometheus:prometheus python3-pip:pip3 git:git postgresql:/usr/lib/postgresql redis-server:redis-server etcd-server:etcd"
+# What a Node service under pm2 needs; pm2.sh brings pm2.
+test="$test nodejs:node npm:npm"
 # The edge of a CDN whose pages are purged, and the browser that looks at a front end.
 test="$test nginx-light:nginx chromium:chromium"
 # kubectl, and RQ with its worker.

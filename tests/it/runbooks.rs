@@ -12,4 +12,5 @@ mod coordinated;
 mod hosted_front_and_api;
 mod hosted_promote;
 mod kubernetes_workers;
+mod node_service;
 mod workloads;

@@ -16,6 +16,7 @@
 //! | a Git repository that others push to | [`git::GitServer`] |
 //! | a PostgreSQL server, and a network that fails at its `COMMIT` | [`postgres::PostgresServer`], [`cutter::Cutter`] |
 //! | a Redis server | [`redis::RedisServer`] |
+//! | Node processes that are kept running | [`pm2::Pm2`] |
 //! | jobs of RQ and their worker | [`rq::Worker`] |
 //! | an effect held back, or its answer lost | [`gate::Gate`] before any of them |
 //! | one step, run as the executor does | [`steps::Rig`] |
@@ -40,6 +41,7 @@ pub mod http;
 pub mod journal;
 pub mod kubernetes;
 pub mod load;
+pub mod pm2;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -41,6 +41,14 @@ impl PostgresServer {
     /// # Errors
     /// If PostgreSQL is not installed (the error names the package) or does not start, with what it printed.
     pub async fn start() -> Result<PostgresServer> {
+        PostgresServer::start_with(&[]).await
+    }
+
+    /// The same with further settings, as `name=value`.
+    ///
+    /// # Errors
+    /// As [`PostgresServer::start`].
+    pub async fn start_with(settings: &[&str]) -> Result<PostgresServer> {
         let programs = programs()?;
         let folder = tempfile::tempdir().context("making a folder for PostgreSQL")?;
         // The other user passes through.
@@ -69,13 +77,14 @@ impl PostgresServer {
             let mut server = command(&programs.join("postgres"))?;
             server.arg("-D").arg(&data).args(["-p", &port.to_string()]);
             // Nobody's data: no waiting for the disk.
-            for setting in [
+            let ours = [
                 "listen_addresses=127.0.0.1",
                 "unix_socket_directories=",
                 "fsync=off",
                 "shared_buffers=16MB",
                 "max_connections=50",
-            ] {
+            ];
+            for setting in ours.iter().chain(settings) {
                 server.args(["-c", setting]);
             }
             let process = Process::start(server, &folder.path().join("log"))?;

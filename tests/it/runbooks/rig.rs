@@ -4,7 +4,7 @@
 //! chosen. The rig tells of the bad release, lets the daemon decide, gives a person's yes by `turnback approve` where the
 //! plan waits for one, follows until the watch is closed, and reads the story back from the ledger and the post-mortem.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -68,10 +68,12 @@ pub struct Rig {
     pub vendors: Vendors,
     pub prometheus: PrometheusServer,
     pub daemon: Daemon,
-    old: Victim,
-    new: Victim,
+    /// Where users reach the release that ran well, and the bad one: the same address where one takes the other's place.
+    good: SocketAddr,
+    bad: SocketAddr,
     target: Target,
     load: Load,
+    _victims: Vec<Victim>,
     job: ScrapeJob,
 }
 
@@ -93,21 +95,30 @@ impl Rig {
     pub async fn open() -> Result<Rig> {
         let old = Victim::start(&Release::healthy(GOOD)).await?;
         let new = Victim::start(&Release { error_rate: 0.25, ..Release::healthy(BAD) }).await?;
-        let scraped = |victim: &Victim| ScrapeTarget {
-            address: victim.address().to_string(),
+        let mut rig = Rig::around(old.address(), new.address()).await?;
+        rig._victims = vec![old, new];
+        Ok(rig)
+    }
+
+    /// The same around releases that the test runs itself: they answer `GET /work` and `GET /metrics` there.
+    pub async fn around(good: SocketAddr, bad: SocketAddr) -> Result<Rig> {
+        let scraped = |address: &SocketAddr| ScrapeTarget {
+            address: address.to_string(),
             labels: [("service".to_owned(), SERVICE.to_owned())].into(),
         };
-        let job = ScrapeJob { name: SERVICE.into(), targets: vec![scraped(&old), scraped(&new)] };
+        let addresses = BTreeSet::from([good, bad]);
+        let job = ScrapeJob { name: SERVICE.into(), targets: addresses.iter().map(scraped).collect() };
         let prometheus = PrometheusServer::start(std::slice::from_ref(&job), Duration::from_secs(1)).await?;
-        let target = Target::new(old.address());
+        let target = Target::new(good);
         let load = Load::start(target.clone(), RATE)?;
         let vendors = Vendors::start().await?;
-        Ok(Rig { vendors, prometheus, daemon: Daemon::prepare("")?, old, new, target, load, job })
+        let daemon = Daemon::prepare("")?;
+        Ok(Rig { vendors, prometheus, daemon, good, bad, target, load, _victims: Vec::new(), job })
     }
 
     /// The address of the release that ran well: what a health check of the service reaches after the rollback.
     pub fn good_address(&self, path: &str) -> String {
-        format!("http://{}{path}", self.old.address())
+        format!("http://{}{path}", self.good)
     }
 
     /// Has Prometheus scrape something else, too, for the questions of a runbook.
@@ -137,11 +148,11 @@ impl Rig {
     /// The bad release is there (the test has deployed it), is announced, judged, rolled back and verified.
     /// `bad_serves` says which release users reach now.
     pub async fn turn_back(&self, bad_serves: impl AsyncFn() -> Result<bool>) -> Result<Told> {
-        self.target.set(self.new.address());
+        self.target.set(self.bad);
         self.daemon.deployed(SERVICE, BAD, None).await?;
         let mut approved = false;
         let closed = wait::until("the watch to close", PATIENCE, async || {
-            self.target.set(if bad_serves().await? { self.new.address() } else { self.old.address() });
+            self.target.set(if bad_serves().await? { self.bad } else { self.good });
             let watch = self.daemon.watch(SERVICE).await?;
             if watch["plan"]["awaits_approval"] == true && !approved {
                 let text = |key: &str| watch["plan"][key].as_str().unwrap_or_default().to_owned();

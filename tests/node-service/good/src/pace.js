@@ -1,0 +1,2 @@
+// Milliseconds that a job takes.
+module.exports = 30;
