@@ -163,6 +163,7 @@ impl Config {
             patience: found.patience.clone(),
             compare: found.compare.clone(),
             depends_on: found.depends_on.clone(),
+            contacts: found.contacts.clone(),
         }
     }
 

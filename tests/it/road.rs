@@ -66,6 +66,7 @@ services:
       max_sample_age: 3s
       verify_for: 40s
       verify_soak: 5s
+      checkpoints: {{}}
     guards: {{ known_good_for: 10s, known_good_requests: 100 }}
     statistics: {{ healthy_below: 3%, dispersion: 1 }}
 "#

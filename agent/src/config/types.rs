@@ -185,6 +185,8 @@ pub struct Defaults {
     pub statistics: Statistics,
     /// Patience for mitigations by name.
     pub patience: BTreeMap<String, Span>,
+    /// Whom to call, by role: `on_call`, `database`. They are named in every page.
+    pub contacts: BTreeMap<String, String>,
 }
 
 impl Default for Defaults {
@@ -197,6 +199,7 @@ impl Default for Defaults {
             guards: GuardSettings::default(),
             statistics: Statistics::default(),
             patience: BTreeMap::new(),
+            contacts: BTreeMap::new(),
         }
     }
 }
@@ -227,6 +230,8 @@ pub struct Service {
     pub statistics: Statistics,
     /// Patience for mitigations by name; what is left out is as in `defaults`.
     pub patience: BTreeMap<String, Span>,
+    /// Whom to call, by role; roles that are left out are as in `defaults`.
+    pub contacts: BTreeMap<String, String>,
     /// Services that this one calls: their deployments may be the cause of what it suffers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<ServiceName>,

@@ -268,7 +268,7 @@ fn a_report_reads_like_a_compiler() {
     4 |     watch: { soka…
       |              ^^^^
       = key: services.checkout.watch.soka
-      = expected: one of: look_every, watch_for, soak, warm_up, warm_up_requests, instance, baseline_span, baseline_gap, baseline_window, seasonal_days, blind_after, max_sample_age, verify_for, verify_soak, approval_expires
+      = expected: one of: look_every, watch_for, soak, warm_up, warm_up_requests, instance, baseline_span, baseline_gap, baseline_window, seasonal_days, blind_after, max_sample_age, verify_for, verify_soak, approval_expires, progress_every, checkpoints
       = help: did you mean `soak`?
 
     1 problem
