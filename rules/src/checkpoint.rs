@@ -64,9 +64,9 @@ impl Target {
         let (Target::Below(quantity) | Target::Above(quantity)) = self;
         let a_share = || match quantity.unit {
             Unit::Time => Some(format!("a signal of kind {kind} is a share; write for example 1%")),
-            Unit::Percent | Unit::Plain if quantity.value > 1.0 => {
-                Some(format!("a signal of kind {kind} is a share, never more than 100%; write for example 1%"))
-            }
+            Unit::Percent | Unit::Plain if quantity.value > 1.0 => Some(format!(
+                "a signal of kind {kind} is a share, never more than 100%; write for example 1%"
+            )),
             Unit::Percent | Unit::Plain => None,
         };
         match (measure, self) {
@@ -172,7 +172,8 @@ pub fn ahead<'t>(
     ended: Timestamp,
 ) -> Vec<Due> {
     let left = checkpoints.iter().filter(|(name, _)| !taken.clone().any(|taken| taken == name.as_str()));
-    let due = left.map(|(name, checkpoint)| Due { checkpoint: name.clone(), at: checkpoint.after.after(ended) });
+    let due =
+        left.map(|(name, checkpoint)| Due { checkpoint: name.clone(), at: checkpoint.after.after(ended) });
     let mut ahead: Vec<Due> = due.collect();
     ahead.sort_by(|a, b| (a.at, &a.checkpoint).cmp(&(b.at, &b.checkpoint)));
     ahead
@@ -191,7 +192,7 @@ pub struct Taken {
     pub late: Option<Span>,
     /// From when on what it says was seen.
     pub since: Timestamp,
-    /// What the judge says of everything since recovery was shown.
+    /// What the judge says of everything since the rollback.
     pub verdict: Verdict,
     /// The row it rests on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,7 +234,8 @@ impl Taken {
         }
         let named = |standing: Standing| {
             let names = self.bounds.iter().filter(move |bound| bound.standing == standing);
-            let names: Vec<String> = names.map(|bound| format!("{} {}", bound.signal, bound.target)).collect();
+            let names: Vec<String> =
+                names.map(|bound| format!("{} {}", bound.signal, bound.target)).collect();
             (!names.is_empty()).then(|| format!("; {standing}: {}", names.join(", ")))
         };
         for standing in [Standing::Broken, Standing::Unknown, Standing::Kept] {

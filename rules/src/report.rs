@@ -2,14 +2,14 @@
 //!
 //! Nothing here decides; everything here can be asked for again at any time and says the same.
 
+mod deployment_log;
 mod messages;
 mod postmortem;
 mod why;
 
+pub use deployment_log::LogBook;
 pub use messages::{AFTERCARE, aftercare_words};
-pub(crate) use messages::{
-    checkpoint_text, contacts_text, initiation_text, progress_text, recovery_text,
-};
+pub(crate) use messages::{checkpoint_text, contacts_text, initiation_text, progress_text, recovery_text};
 pub use postmortem::postmortem;
 pub use why::{CheckpointCard, RowCard, SignalCard, WhyCard, decision_words, state_words, why_card};
 

@@ -375,7 +375,7 @@ impl Watch {
     /// What is known now, judged now. For showing; [`Watch::on`] judges by itself.
     pub fn judgement(&self, now: Timestamp) -> Judgement {
         if self.in_aftercare() {
-            return self.judged_since_recovery(now);
+            return self.judged_since_rollback(now);
         }
         crate::verdict::judge(self.current(), &self.reports, &self.rules, self.deployment.at, now)
     }

@@ -119,6 +119,7 @@ pub fn settings(config: Config) -> anyhow::Result<Settings> {
         signal_sources,
         samplers,
         notifiers,
+        deployment_log: config.deployment_log.clone(),
         secrets,
         rules: Arc::new(move |service, environment| config.rule_set(service, environment)),
     })

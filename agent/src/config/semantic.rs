@@ -116,6 +116,8 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     sources(subject, findings);
     secrets(subject, findings);
     subject.add_all(findings, &["notify"], subject.config.notify.problems());
+    let log = subject.config.deployment_log.iter().flat_map(|log| log.problems()).collect();
+    subject.add_all(findings, &["deployment_log"], log);
     matrices(subject, findings);
     for (name, runbook) in &subject.config.runbooks {
         subject.add_all(findings, &["runbooks", name], rules::runbook::problems(runbook));
@@ -287,19 +289,26 @@ const MOST_CONTACTS: usize = 20;
 fn contact_problems(contacts: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let mut found = Vec::new();
     if contacts.len() > MOST_CONTACTS {
-        found.push((String::new(), format!("there are {} contacts; at most {MOST_CONTACTS} are named in a page", contacts.len())));
+        found.push((
+            String::new(),
+            format!("there are {} contacts; at most {MOST_CONTACTS} are named in a page", contacts.len()),
+        ));
     }
     for (role, contact) in contacts {
         let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         if role.is_empty() || role.len() > LONGEST_ROLE || !role.chars().all(letter) {
-            let text = format!("{role:?} is no role; write 1 to {LONGEST_ROLE} letters, digits, _ or -, such as on_call");
+            let text = format!(
+                "{role:?} is no role; write 1 to {LONGEST_ROLE} letters, digits, _ or -, such as on_call"
+            );
             found.push((role.clone(), text));
         }
         let good = !contact.trim().is_empty()
             && contact.chars().count() <= LONGEST_CONTACT
             && !contact.chars().any(char::is_control);
         if !good {
-            let text = format!("is no contact; write one line of at most {LONGEST_CONTACT} letters, such as \"Ada, +44 20 7946 0000\"");
+            let text = format!(
+                "is no contact; write one line of at most {LONGEST_CONTACT} letters, such as \"Ada, +44 20 7946 0000\""
+            );
             found.push((role.clone(), text));
         }
     }

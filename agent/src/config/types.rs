@@ -3,6 +3,7 @@
 //! What a component needs is described by that component (`events`, `signals`, `notify`); what a service's rules are by
 //! `rules`. Here is what holds them together.
 
+use crate::deployment_log::DeploymentLogConfig;
 use crate::events::EventSourceConfig;
 use crate::notify::NotifyConfig;
 use crate::signals::probe::ProbeConfig;
@@ -44,6 +45,9 @@ pub struct Config {
     pub signals: SignalSourcesConfig,
     /// Who is told things.
     pub notify: NotifyConfig,
+    /// Where every action is documented with the commands that ran, besides the ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment_log: Option<DeploymentLogConfig>,
     /// Decision matrices by name, besides those that ship.
     pub matrices: BTreeMap<String, Matrix>,
     /// Files with matrices by name, relative to the file that names them. In a loaded configuration they are among
@@ -70,6 +74,7 @@ impl Default for Config {
             events: EventsConfig::default(),
             signals: SignalSourcesConfig::default(),
             notify: NotifyConfig::default(),
+            deployment_log: None,
             matrices: BTreeMap::new(),
             matrix_files: BTreeMap::new(),
             runbooks: BTreeMap::new(),

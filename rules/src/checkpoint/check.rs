@@ -104,7 +104,9 @@ fn with_data(signal: &Signal, target: Target, sum: &Sum, certainty: Certainty) -
 }
 
 fn of_levels(target: Target, sum: &Sum) -> Says {
-    let Some(now) = sum.levels.back() else { return Says::unknown("nothing was seen", "it was not measured") };
+    let Some(now) = sum.levels.back() else {
+        return Says::unknown("nothing was seen", "it was not measured");
+    };
     let least = sum.levels.iter().copied().fold(f64::INFINITY, f64::min);
     let most = sum.levels.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let seen = format!("{now:.4} now, {least:.4} … {most:.4} at the last {} looks", sum.levels.len());
@@ -162,11 +164,11 @@ fn of_buckets(quantile: f64, target: Target, sum: &Sum, certainty: Certainty) ->
         return Says::unknown(format!("{total:.0} requests"), "the buckets have no finite edge");
     };
     let seen = format!(
-        "p{} is below it if fewer than {} are slower; slower than {}: {}",
-        percentile(quantile),
-        percent(rest),
+        "{} slower than {}, fewer than {} may be (p{})",
+        share_words(slower(edge) / total, interval, total),
         seconds(bounds[edge]),
-        share_words(slower(edge) / total, interval, total)
+        percent(rest),
+        percentile(quantile)
     );
     said(kept, broken, seen, || match (at_most, at_least) {
         (Some(low), Some(high)) if low == high => close(interval, rest),
@@ -188,11 +190,14 @@ fn said(kept: bool, broken: bool, seen: String, why: impl Fn() -> String) -> Say
 fn interval(bad: f64, total: f64, certainty: Certainty) -> Option<Interval> {
     let cluster = certainty.cluster.max(1.0);
     let usable = total > 0.0;
-    usable.then(|| bernoulli_confidence_sequence(bad / cluster, total / cluster, certainty.beta).ok()).flatten()
+    usable
+        .then(|| bernoulli_confidence_sequence(bad / cluster, total / cluster, certainty.beta).ok())
+        .flatten()
 }
 
 fn close(interval: Interval, bound: f64) -> String {
-    let side = if interval.lower < bound && bound < interval.upper { "too few requests" } else { "it is close" };
+    let side =
+        if interval.lower < bound && bound < interval.upper { "too few requests" } else { "it is close" };
     format!("{side} to tell")
 }
 

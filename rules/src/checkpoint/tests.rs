@@ -67,7 +67,8 @@ fn counts_keep_and_break_bounds() {
 #[test]
 fn a_latency_is_read_at_the_edges_around_its_bound() {
     use Standing::{Broken, Kept, Unknown};
-    let buckets = |counts: [f64; 4]| seen([Reading::Buckets { bounds: vec![0.1, 0.3, 0.5], counts: counts.to_vec() }]);
+    let buckets =
+        |counts: [f64; 4]| seen([Reading::Buckets { bounds: vec![0.1, 0.3, 0.5], counts: counts.to_vec() }]);
     let table = [
         ("below 300ms", [9_000.0, 900.0, 50.0, 50.0], Kept),
         ("below 300ms", [5_000.0, 3_000.0, 1_000.0, 1_000.0], Broken),
@@ -115,7 +116,10 @@ fn a_hole_makes_every_bound_unknown_and_a_turn_forgets_the_numbers_only() {
     assert_eq!(checked.missing.as_deref(), Some("no data: no series"));
     tally.turn_over(at(20));
     let checked = check(&signal, target("below 1%"), &tally, CERTAINTY);
-    assert_eq!((checked.seen.as_str(), checked.missing.as_deref()), ("nothing was seen", Some("no data: no series")));
+    assert_eq!(
+        (checked.seen.as_str(), checked.missing.as_deref()),
+        ("nothing was seen", Some("no data: no series"))
+    );
     // A part of this window was counted before.
     let again = Observation::Seen { reading: Reading::Counts { bad: 9.0, total: 9.0 }, newest: at(15) };
     tally.take(&Measurement::plain(name("x"), at(5), at(15), again));
@@ -137,7 +141,9 @@ two: { after: 5m }
     let bad: BTreeMap<String, Checkpoint> = serde_saphyr::from_str(text).unwrap();
     let keys: Vec<String> = problems(&bad).into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, ["a b", "a b.after", "late.after", "two.after"]);
-    let unknown = serde_saphyr::from_str::<BTreeMap<String, Checkpoint>>("x: { after: 5m, bounds: { errors: { under: 1% } } }");
+    let unknown = serde_saphyr::from_str::<BTreeMap<String, Checkpoint>>(
+        "x: { after: 5m, bounds: { errors: { under: 1% } } }",
+    );
     assert!(unknown.unwrap_err().to_string().contains("under"));
 }
 

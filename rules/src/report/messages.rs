@@ -59,7 +59,9 @@ pub(crate) fn progress_text(watch: &Watch, now: Timestamp) -> String {
             format!("step {}, {undoing}{}, attempt {attempt}", index + 1, step(index))
         }
         (None, _) if execution.held => format!("held back: {}", execution.last_words),
-        (None, Next::WaitUntil(at)) => format!("waiting until {at:.0} to try again: {}", execution.last_words),
+        (None, Next::WaitUntil(at)) => {
+            format!("waiting until {at:.0} to try again: {}", execution.last_words)
+        }
         (None, Next::Run { step: index, .. }) => format!("step {}, {} is next", index + 1, step(index)),
         (None, Next::Wait | Next::Finished(_)) => "ending".into(),
     };
@@ -80,7 +82,8 @@ fn left_words(watch: &Watch, execution: &Execution, now: Timestamp) -> String {
     let per_step = u64::try_from(done).ok().filter(|done| *done > 0).map(|done| so_far / done);
     let left = u64::try_from(of.saturating_sub(done)).unwrap_or(u64::MAX);
     let estimate = per_step.map(|each| whole(Span::from_milliseconds(each.saturating_mul(left))));
-    let limit = format!("at most {} more by the limits of its steps, and it is stopped at {stop:.0}", whole(most));
+    let limit =
+        format!("at most {} more by the limits of its steps, and it is stopped at {stop:.0}", whole(most));
     match estimate.filter(|estimate| *estimate < most) {
         Some(estimate) => format!("About {estimate} more if the rest goes as the steps before; {limit}."),
         None => format!("How long it still takes is not known: {limit}."),

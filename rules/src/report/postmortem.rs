@@ -1,7 +1,7 @@
 //! The post-mortem draft in Markdown: what the ledger knows, and blanks for what only people know.
 
 use super::messages::standing_words;
-use super::why::{decision_words, state_words, why_card};
+use super::why::{card_of_the_decision, decision_words, state_words};
 use crate::units::Span;
 use crate::watch::Watch;
 use jiff::Timestamp;
@@ -16,7 +16,7 @@ pub fn postmortem(watch: &Watch, now: Timestamp) -> String {
 }
 
 /// Keeps Markdown and HTML in foreign text from being interpreted, and the text on one line.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -83,7 +83,7 @@ fn write_all(out: &mut String, watch: &Watch, now: Timestamp) -> std::fmt::Resul
     // Indented, so that nothing in it is read as Markdown; a paragraph before it, because after a list indented lines
     // would belong to its last point and be read as Markdown after all.
     writeln!(out, "\nWhat it rested on:\n")?;
-    for line in why_card(watch, now).to_string().lines() {
+    for line in card_of_the_decision(watch, now).to_string().lines() {
         writeln!(out, "    {line}")?;
     }
     write_plan(out, watch)?;
@@ -145,7 +145,10 @@ fn write_checkpoints(out: &mut String, watch: &Watch) -> std::fmt::Result {
     if care.taken.is_empty() && !watch.in_aftercare() {
         return Ok(());
     }
-    writeln!(out, "\n## Checkpoints after the rollback\n\n| taken | checkpoint | verdict | what it must keep |\n|---|---|---|---|")?;
+    writeln!(
+        out,
+        "\n## Checkpoints after the rollback\n\n| taken | checkpoint | verdict | what it must keep |\n|---|---|---|---|"
+    )?;
     for (at, taken) in &care.taken {
         let late = taken.late.map(|late| format!(" ({late} late)")).unwrap_or_default();
         let verdict = match &taken.row {

@@ -123,8 +123,21 @@ pub struct RowCard {
 
 /// The card of a watch, now.
 pub fn why_card(watch: &Watch, now: Timestamp) -> WhyCard {
-    let judgement = watch.judgement(now);
-    let verifying = matches!(watch.phase, Phase::Verifying { .. } | Phase::Aftercare { .. });
+    let since_rollback = matches!(watch.phase, Phase::Verifying { .. } | Phase::Aftercare { .. });
+    card(watch, watch.judgement(now), since_rollback, now)
+}
+
+/// The card of the release that was turned back: what was decided rested on that.
+pub(super) fn card_of_the_decision(watch: &Watch, now: Timestamp) -> WhyCard {
+    if !watch.in_aftercare() {
+        return WhyCard { checkpoints: Vec::new(), ..why_card(watch, now) };
+    }
+    let Watch { evidence, reports, rules, deployment, .. } = watch;
+    let judgement = crate::verdict::judge(evidence, reports, rules, deployment.at, now);
+    WhyCard { checkpoints: Vec::new(), aftercare: None, ..card(watch, judgement, false, now) }
+}
+
+fn card(watch: &Watch, judgement: Judgement, verifying: bool, now: Timestamp) -> WhyCard {
     let evidence = watch.trial.as_ref().filter(|_| verifying).unwrap_or(&watch.evidence);
     let statistics = &watch.rules.statistics;
     // A closed watch is not judged anew: what was written is what was decided.

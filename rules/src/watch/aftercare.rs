@@ -56,13 +56,11 @@ impl Aftercare {
     }
 }
 
-/// The same rules for a watch as long as the aftercare: evidence spreads its beginnings over the whole of it, so that the
-/// tenth hour is looked at as sharply as the first minute, and all looks together raise one false alarm in `1 / alpha`.
-fn for_the_whole(rules: &RuleSet) -> RuleSet {
+/// How long the evidence that begins with a rollback is gathered. Its tests spread their beginnings over the whole time, so
+/// that the tenth hour is looked at as sharply as the first, and all looks together raise one false alarm in `1 / alpha`.
+pub(super) fn whole_time(rules: &RuleSet) -> Span {
     let longest = rules.watch.checkpoints.values().map(|checkpoint| checkpoint.after).max();
-    let mut rules = rules.clone();
-    rules.watch.watch_for = rules.watch.watch_for.max(longest.unwrap_or_default());
-    rules
+    rules.watch.watch_for.max(longest.unwrap_or_default())
 }
 
 impl Watch {
@@ -88,22 +86,18 @@ impl Watch {
 
     /// Begins the aftercare, if any checkpoint is configured. Each speaks of what came after the rollback.
     pub(super) fn begin_aftercare(&mut self, now: Timestamp, out: &mut Vec<Effect>) -> bool {
-        let Some(next) = self.aftercare.as_ref().and_then(|care| care.next(&self.rules)) else { return false };
+        let Some(next) = self.aftercare.as_ref().and_then(|care| care.next(&self.rules)) else {
+            return false;
+        };
         self.record(Entry::AftercareBegan { next }, now, out);
         true
     }
 
-    /// Takes the fact in that the aftercare begins.
-    pub(super) fn aftercare_began(&mut self, next: &Due, at: Timestamp) {
-        self.phase = Phase::Aftercare { next: next.clone() };
-        let rules = for_the_whole(&self.rules);
-        self.trial = self.trial.as_ref().map(|trial| trial.restarted(&rules, at));
-    }
-
-    /// What the judge says of the time since recovery was shown. Reports from before are not news.
-    pub(super) fn judged_since_recovery(&self, now: Timestamp) -> Judgement {
+    /// What the judge says of the time since the rollback. Reports from before the recovery are not news.
+    pub(super) fn judged_since_rollback(&self, now: Timestamp) -> Judgement {
         let trial = self.current();
-        let fresh = |report: &&FiringReport| report.since >= trial.since;
+        let recovered = self.incident.as_ref().and_then(|incident| incident.recovered).unwrap_or(trial.since);
+        let fresh = |report: &FiringReport| report.since >= recovered;
         let reports = self.reports.iter().filter(|(_, report)| fresh(report));
         let reports: BTreeMap<String, FiringReport> =
             reports.map(|(what, report)| (what.clone(), report.clone())).collect();
@@ -112,7 +106,7 @@ impl Watch {
 
     /// Ends the aftercare when the rollback did not hold.
     pub(super) fn assess_aftercare(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let judgement = self.judged_since_recovery(now);
+        let judgement = self.judged_since_rollback(now);
         if !matches!(judgement.says, Some(RowVerdict::Rollback | RowVerdict::Maybe)) {
             return;
         }
@@ -135,7 +129,11 @@ impl Watch {
             let ahead = self.aftercare.as_ref().map(|care| care.ahead(&self.rules)).unwrap_or_default();
             let next = ahead.into_iter().find(|ahead| ahead.checkpoint != due.checkpoint);
             let last = next.is_none();
-            self.record(Entry::CheckpointTaken { taken: Box::new(taken.clone()), next: next.map(Box::new) }, now, out);
+            self.record(
+                Entry::CheckpointTaken { taken: Box::new(taken.clone()), next: next.map(Box::new) },
+                now,
+                out,
+            );
             self.tell_checkpoint(&taken, now, out);
             if last {
                 return self.close(Outcome::RolledBack, Vec::new(), now, out);
@@ -145,7 +143,7 @@ impl Watch {
 
     fn checkpoint(&self, due: &Due, now: Timestamp) -> Option<Taken> {
         let care = self.aftercare.as_ref()?;
-        let judgement = self.judged_since_recovery(now);
+        let judgement = self.judged_since_rollback(now);
         let statistics = &self.rules.statistics;
         let (mut bounds, mut without_signal) = (Vec::new(), Vec::new());
         let wanted = self.rules.watch.checkpoints.get(&due.checkpoint);
@@ -181,7 +179,13 @@ impl Watch {
         };
         let severity = self.incident.as_ref().map(|incident| incident.severity);
         let text = report::checkpoint_text(self, taken, now);
-        self.notify(kind, severity, &format!("was turned back: checkpoint {} {what}", taken.checkpoint), text, out);
+        self.notify(
+            kind,
+            severity,
+            &format!("was turned back: checkpoint {} {what}", taken.checkpoint),
+            text,
+            out,
+        );
     }
 
     /// After a restart: what was written and not finished.

@@ -382,6 +382,7 @@ impl Watch {
                 let settled = super::verify::settled(&self.rules.watch, at);
                 // The canary is gone: what serves now is one arm, compared with the time before.
                 self.rules.compare = None;
+                self.rules.watch.watch_for = super::aftercare::whole_time(&self.rules);
                 self.trial = Some(self.evidence.after_rollback(&self.rules, settled));
                 self.aftercare = Some(Aftercare::new(at, settled));
             }
@@ -392,7 +393,7 @@ impl Watch {
                 }
             }
             Entry::ProgressTold { number, .. } => self.progress_told = *number,
-            Entry::AftercareBegan { next } => self.aftercare_began(next, at),
+            Entry::AftercareBegan { next } => self.phase = Phase::Aftercare { next: next.clone() },
             Entry::CheckpointTaken { taken, next } => {
                 if let Some(care) = &mut self.aftercare {
                     care.take(taken, next.as_deref(), at);
@@ -448,7 +449,9 @@ impl Watch {
             }
             match (&mut self.trial, &self.phase) {
                 // While it is verified, the running release is another one: the old evidence is closed.
-                (Some(trial), Phase::Verifying { .. } | Phase::Aftercare { .. }) => trial.take(measurement, rules),
+                (Some(trial), Phase::Verifying { .. } | Phase::Aftercare { .. }) => {
+                    trial.take(measurement, rules)
+                }
                 (trial, _) => {
                     self.evidence.take(measurement, rules);
                     if let Some(trial) = trial {

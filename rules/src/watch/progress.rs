@@ -20,6 +20,12 @@ impl Watch {
         let severity = self.incident.as_ref().map(|incident| incident.severity);
         let share = if of == 0 { 100 } else { done * 100 / of };
         let text = report::progress_text(self, now);
-        self.notify(NoticeKind::Progress, severity, &format!("is being turned back: {share}% done"), text, out);
+        self.notify(
+            NoticeKind::Progress,
+            severity,
+            &format!("is being turned back: {share}% done"),
+            text,
+            out,
+        );
     }
 }

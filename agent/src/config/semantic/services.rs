@@ -115,8 +115,7 @@ fn checkpoints(subject: &Subject<'_>, findings: &mut Findings, name: &str, servi
             let text = format!("checkpoint `{checkpoint}` wants `{signal}` {target}: {misfit}");
             let at = format!("watch.checkpoints.{checkpoint}.bounds.{signal}");
             if let Some(finding) = subject.add(findings, &["services", name], &at, text) {
-                finding.advice =
-                    Some("change the bound, the kind of the signal or its name".into());
+                finding.advice = Some("change the bound, the kind of the signal or its name".into());
             }
         }
     }
