@@ -31,7 +31,7 @@ pub(crate) fn initiation_text(watch: &Watch) -> String {
     if let Some(execution) = &watch.execution {
         let limit = watch.rules.guards.plan_limit;
         text.push_str(&format!(
-            "It takes at most {}, or is stopped at {:.0}; how far it is will be told every {}.\n",
+            "It takes at most {} if no step is tried again, and is stopped at {:.0}; how far it is will be told every {}.\n",
             most(execution).min(limit),
             limit.after(execution.began),
             watch.rules.watch.progress_every
@@ -83,7 +83,7 @@ fn left_words(watch: &Watch, execution: &Execution, now: Timestamp) -> String {
     let left = u64::try_from(of.saturating_sub(done)).unwrap_or(u64::MAX);
     let estimate = per_step.map(|each| whole(Span::from_milliseconds(each.saturating_mul(left))));
     let limit =
-        format!("at most {} more by the limits of its steps, and it is stopped at {stop:.0}", whole(most));
+        format!("at most {} more if no step is tried again, and it is stopped at {stop:.0}", whole(most));
     match estimate.filter(|estimate| *estimate < most) {
         Some(estimate) => format!("About {estimate} more if the rest goes as the steps before; {limit}."),
         None => format!("How long it still takes is not known: {limit}."),

@@ -113,7 +113,7 @@ impl Watch {
         let row = judgement.row.unwrap_or_default();
         let since = self.aftercare.as_ref().map_or_else(Span::default, |care| Span::between(care.ended, now));
         let since = Span::from_seconds(since.milliseconds() / 1_000);
-        let why = format!("{row} holds again, {since} after the rollback");
+        let why = format!("{row} holds {since} after the rollback");
         out.push(report::needs_person(self, &format!("the rollback did not hold: {why}")));
         let fleet = vec![self.suspended(&format!("the rollback did not hold: {why}"), now)];
         self.close(Outcome::DidNotHold(why), fleet, now, out);

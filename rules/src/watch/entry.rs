@@ -383,6 +383,8 @@ impl Watch {
                 // The canary is gone: what serves now is one arm, compared with the time before.
                 self.rules.compare = None;
                 self.rules.watch.watch_for = super::aftercare::whole_time(&self.rules);
+                // What ran before needs no soak of its own.
+                self.rules.watch.soak = self.rules.watch.verify_soak;
                 self.trial = Some(self.evidence.after_rollback(&self.rules, settled));
                 self.aftercare = Some(Aftercare::new(at, settled));
             }
