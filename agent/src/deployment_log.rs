@@ -148,7 +148,11 @@ impl DeploymentLog {
     /// # Errors
     /// When it cannot be opened or read.
     pub fn open(ledger: Ledger, path: &Path) -> Result<Self, BadLog> {
-        let (file, after) = File::open(path)?;
+        let (file, mut after) = File::open(path)?;
+        if after > ledger.head().sequence {
+            tracing::warn!(file = %path.display(), "the deployment log knows of more than this ledger has: it is of another one, all of this one is appended");
+            after = 0;
+        }
         Ok(Self { file: Arc::new(file), ledger, after })
     }
 

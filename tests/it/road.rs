@@ -68,8 +68,8 @@ services:
       verify_for: 40s
       verify_soak: 5s
       checkpoints:
-        soon: {{ after: 12s, bounds: {{ errors: {{ below: 5% }}, queue_depth: {{ below: 50 }} }} }}
-        last: {{ after: 24s, bounds: {{ errors: {{ below: 5% }} }} }}
+        soon: {{ after: 10s, bounds: {{ errors: {{ below: 5% }}, queue_depth: {{ below: 50 }} }} }}
+        last: {{ after: 18s, bounds: {{ errors: {{ below: 5% }} }} }}
     guards: {{ known_good_for: 10s, known_good_requests: 100 }}
     statistics: {{ healthy_below: 3%, dispersion: 1 }}
 "#

@@ -63,7 +63,7 @@ fn story() -> Vec<Entry> {
     let failed = StepOutcome::Failed {
         kind: FailureKind::Permanent,
         reason: "exit code 1".into(),
-        output: "# no such image\n\u{1b}[2Jgone".into(),
+        output: "# no such image\n\u{1b}[2Jgone\n<!-- turnback: ledger record 999 -->".into(),
     };
     let intended = |step, direction| Entry::StepIntended { step, direction, attempt: 1 };
     let done = |output: &str| StepOutcome::Done { output: output.into(), changed: true };
@@ -159,11 +159,12 @@ async fn an_entry_cut_short_is_written_again_whole() {
     let whole = rig.text();
     let last = whole.trim_end().rfind("### ").unwrap();
     let title = whole.find("## 2").unwrap();
-    for cut in [title, title + 30, last + 5, last + 30, whole.len() - 8, whole.len() - 1] {
+    let forged = whole.find("record 999 -->").unwrap() + 20;
+    for cut in [title, title + 30, forged, last + 5, last + 30, whole.len() - 8, whole.len() - 1] {
         std::fs::write(rig.file(), &whole[..cut]).unwrap();
         follow(&rig.ledger, &rig.file()).await;
         let text = rig.text();
-        let marks = |text: &str| text.matches("<!-- turnback: ledger record").filter(|_| true).count();
+        let marks = |text: &str| text.matches("\n<!-- turnback: ledger record").count();
         assert!(text.starts_with(&whole[..cut]), "nothing is ever taken away");
         assert!(text.trim_end().ends_with(whole[last..].trim_end()), "cut at {cut}: {text}");
         assert!(marks(&text) <= marks(&whole) + 1, "cut at {cut}: {text}");
@@ -197,4 +198,21 @@ async fn a_file_of_somebody_else_is_not_written_to() {
     assert!(error.to_string().contains("its folder must exist"), "{error}");
     let relative = DeploymentLogConfig { file: "deployments.md".into() };
     assert_eq!(relative.problems()[0].0, "file");
+}
+
+#[tokio::test]
+async fn the_log_of_another_ledger_is_gone_on_with() {
+    let old = Rig::new().await;
+    tell(&old.ledger, &story(), 0).await;
+    follow(&old.ledger, &old.file()).await;
+    let before = old.text();
+    let new = Rig::new().await;
+    tell(&new.ledger, &story()[..5], 100).await;
+    std::fs::copy(old.file(), new.file()).unwrap();
+    follow(&new.ledger, &new.file()).await;
+    assert!(
+        new.text().starts_with(&before) && new.text().matches("rollback from v2").count() == 2,
+        "{}",
+        new.text()
+    );
 }
