@@ -9,7 +9,9 @@ mod why;
 
 pub use deployment_log::LogBook;
 pub use messages::{AFTERCARE, aftercare_words};
-pub(crate) use messages::{checkpoint_text, contacts_text, initiation_text, progress_text, recovery_text};
+pub(crate) use messages::{
+    checkpoint_text, contacts_text, initiation_text, percent_done, progress_text, recovery_text,
+};
 pub use postmortem::postmortem;
 pub use why::{CheckpointCard, RowCard, SignalCard, WhyCard, decision_words, state_words, why_card};
 

@@ -118,9 +118,9 @@ struct End {
 impl End {
     /// Reads the end of a file; `None` if it is no deployment log.
     fn of(tail: &str) -> Option<End> {
-        if TITLE.starts_with(tail) {
+        if let Some(repair) = TITLE.strip_prefix(tail) {
             // Nothing else is in it yet.
-            return Some(End { after: 0, repair: &TITLE[tail.len()..] });
+            return Some(End { after: 0, repair });
         }
         let begins = tail.starts_with(TITLE).then_some(TITLE.len());
         let last = last_mark(tail);

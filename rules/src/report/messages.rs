@@ -46,11 +46,17 @@ fn most(execution: &Execution) -> Span {
     Span::from_milliseconds(left.map(|(step, _)| step.timeout.milliseconds()).sum())
 }
 
+/// Of a hundred steps so many are done; a plan without any is through.
+pub(crate) fn percent_done(execution: &Execution) -> usize {
+    let (done, of) = execution.progress();
+    (done * 100).checked_div(of).unwrap_or(100)
+}
+
 /// How far a plan is, what it does now, how long it may still take.
 pub(crate) fn progress_text(watch: &Watch, now: Timestamp) -> String {
     let Some(execution) = &watch.execution else { return String::new() };
     let (done, of) = execution.progress();
-    let share = if of == 0 { 100 } else { done * 100 / of };
+    let share = percent_done(execution);
     let mut text = format!("{share}% done: {done} of {of} steps.\n");
     let step = |index: usize| execution.plan.steps.get(index).map(|step| step.title()).unwrap_or_default();
     let doing = match (execution.in_flight(), execution.next(now)) {

@@ -16,9 +16,9 @@ impl Watch {
             return;
         }
         let (done, of) = execution.progress();
+        let share = report::percent_done(execution);
         self.record(Entry::ProgressTold { number, done, of }, now, out);
         let severity = self.incident.as_ref().map(|incident| incident.severity);
-        let share = if of == 0 { 100 } else { done * 100 / of };
         let text = report::progress_text(self, now);
         self.notify(
             NoticeKind::Progress,
