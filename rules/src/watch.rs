@@ -367,7 +367,8 @@ impl Watch {
         Health {
             ails: accused && still,
             times: times.map(|times| times.about),
-            seen_until: evidence.seen_until(),
+            // Nobody waits for a look that is a minute away.
+            seen_until: evidence.seen_until().filter(|_| !self.in_aftercare()),
             version: self.deployment.release.version.clone(),
         }
     }

@@ -63,6 +63,7 @@ fn every_checkpoint_is_taken_in_its_time_and_the_last_closes() {
     assert!(world.watch.incident.as_ref().unwrap().recovered.is_some());
     assert_eq!(world.situation().active_here, None, "for the fleet the plan is over");
     assert!(!world.watch.health().ails);
+    assert_eq!(world.watch.health().seen_until, None, "others do not wait for its rare looks");
     let ended = world.watch.aftercare.as_ref().unwrap().ended;
     world.run_to(seconds(&world) + 3 * AN_HOUR);
     assert_eq!(world.outcome(), Some(&Outcome::RolledBack), "{:#?}", world.titles());
