@@ -10,6 +10,7 @@ pub(crate) use token::read_or_make as read_or_make_token;
 use crate::api::{self, Access, Shared};
 use crate::clock;
 use crate::collector::Collector;
+use crate::deployment_log::{DeploymentLog, DeploymentLogConfig};
 use crate::dispatcher::{DispatchError, Dispatcher, MOST_WAITING, Message, Parts, Rules};
 use crate::events::EventSourceKeys;
 use crate::executor::Executor;
@@ -73,6 +74,8 @@ pub struct Settings {
     pub heartbeat: Option<Heartbeat>,
     /// Freezes of the configuration.
     pub freezes: Vec<Freeze>,
+    /// Where every action is documented, if anywhere.
+    pub deployment_log: Option<DeploymentLogConfig>,
     /// Resolves secrets of actions.
     pub secrets: Arc<Secrets>,
 }
@@ -104,6 +107,7 @@ pub struct App {
     samplers: Vec<Sampler>,
     heartbeat: Option<(Heartbeat, Notifiers)>,
     delivery: Delivery,
+    deployment_log: Option<DeploymentLog>,
     ledger: Ledger,
     ready: watch::Sender<bool>,
     torn_down: watch::Sender<bool>,
@@ -114,6 +118,9 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
     let (notifiers, delivery) = settings.notifiers;
     let ledger =
         Ledger::open(&settings.state_dir.join(LEDGER_FILE)).await.context("cannot open the ledger")?;
+    let documented = settings.deployment_log.as_ref();
+    let deployment_log =
+        documented.map(|config| DeploymentLog::open(ledger.clone(), &config.file)).transpose()?;
     let (fleet, fleet_seen) = watch::channel(Fleet::default());
     let (stopped, stopped_seen) = watch::channel(false);
     let (torn_down, torn_down_seen) = watch::channel(false);
@@ -165,6 +172,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         samplers: settings.samplers,
         heartbeat,
         delivery,
+        deployment_log,
         ledger,
         ready,
         torn_down,
@@ -179,18 +187,8 @@ impl App {
 
     /// Runs until `shutdown` comes or something vital fails.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let App {
-            dispatcher,
-            messages,
-            listener,
-            shared,
-            samplers,
-            heartbeat,
-            delivery,
-            ledger,
-            ready,
-            torn_down,
-        } = self;
+        let App { dispatcher, messages, listener, shared, samplers, heartbeat, delivery, .. } = self;
+        let (ledger, ready, torn_down) = (self.ledger, self.ready, self.torn_down);
         let (down, down_seen) = watch::channel(false);
         let mut sources = JoinSet::new();
         for source in samplers {
@@ -201,6 +199,7 @@ impl App {
         }
         // What the last steps have to tell is told after they ended.
         let (silence, silence_seen) = watch::channel(false);
+        let documenting = self.deployment_log.map(|log| tokio::spawn(log.run(silence_seen.clone())));
         let telling = tokio::spawn(delivery.run(silence_seen));
         let router = api::router(Arc::clone(&shared));
         let mut api = tokio::spawn(api::serve(listener, router, down_seen.clone()));
@@ -227,6 +226,11 @@ impl App {
         let told = tokio::time::timeout(FAREWELL, telling).await;
         if told.is_err() {
             tracing::warn!("messages were left untold at the end");
+        }
+        if let Some(documenting) = documenting
+            && !matches!(tokio::time::timeout(FAREWELL, documenting).await, Ok(Ok(())))
+        {
+            tracing::warn!("entries of the deployment log were left unwritten; the next start writes them");
         }
         api.abort();
         let closed = ledger.close().await.context("cannot close the ledger");

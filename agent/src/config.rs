@@ -164,6 +164,7 @@ impl Config {
             compare: found.compare.clone(),
             depends_on: found.depends_on.clone(),
             safe_to_drill: found.safe_to_drill.contains(environment),
+            contacts: found.contacts.clone(),
         }
     }
 

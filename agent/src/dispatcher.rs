@@ -18,6 +18,8 @@ mod view;
 mod weather;
 
 #[cfg(test)]
+mod aftercare_tests;
+#[cfg(test)]
 mod tests;
 
 pub use events::EventAnswer;

@@ -10,6 +10,7 @@ pub mod collector;
 pub mod config;
 pub mod crash;
 pub mod demo;
+pub mod deployment_log;
 pub mod dispatcher;
 pub mod events;
 pub mod executor;

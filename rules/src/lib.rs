@@ -105,6 +105,7 @@
 pub mod action;
 pub mod analysis;
 pub mod attribution;
+pub mod checkpoint;
 pub mod compare;
 pub mod decision;
 pub mod deployment;

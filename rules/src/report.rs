@@ -2,18 +2,24 @@
 //!
 //! Nothing here decides; everything here can be asked for again at any time and says the same.
 
+mod deployment_log;
+mod messages;
 mod postmortem;
 mod why;
 
+pub use deployment_log::LogBook;
+pub use messages::{AFTERCARE, aftercare_words};
+pub(crate) use messages::{
+    checkpoint_text, contacts_text, initiation_text, percent_done, progress_text, recovery_text,
+};
 pub use postmortem::postmortem;
-pub use why::{RowCard, SignalCard, WhyCard, decision_words, state_words, why_card};
+pub use why::{CheckpointCard, RowCard, SignalCard, WhyCard, decision_words, state_words, why_card};
 
 use crate::evidence::Evidence;
 use crate::fleet::Situation;
 use crate::guard::Hold;
 use crate::ids::SignalName;
 use crate::ruleset::Statistics;
-use crate::units::Span;
 use crate::watch::{Effect, Notice, NoticeKind, Watch};
 use jiff::Timestamp;
 
@@ -85,16 +91,6 @@ pub(crate) fn still_missing(evidence: &Evidence, statistics: &Statistics) -> Str
     if missing.is_empty() { "the evidence was not enough in the time".into() } else { missing.join("; ") }
 }
 
-/// How long it took, for the resolution message.
-pub(crate) fn recovery_text(watch: &Watch, now: Timestamp) -> String {
-    let Some(incident) = &watch.incident else { return String::new() };
-    let detected = Span::between(watch.deployment.at, incident.opened);
-    let decided =
-        incident.acted.map_or_else(|| "–".into(), |acted| Span::between(incident.opened, acted).to_string());
-    let recovered = Span::between(incident.opened, now);
-    format!("Time to detect {detected}, to decide {decided}, to recover {recovered}.")
-}
-
 /// A page: a person is needed.
 pub fn needs_person(watch: &Watch, why: &str) -> Effect {
     let mut text = format!("{why}\n");
@@ -105,6 +101,7 @@ pub fn needs_person(watch: &Watch, why: &str) -> Effect {
         }
     }
     text.push_str("Turnback does nothing further by itself. Look at the service, then `turnback resume`.\n");
+    text.push_str(&contacts_text(watch));
     let title =
         format!("{} {}: a person is needed", watch.deployment.service, watch.deployment.release.version);
     let severity = watch.incident.as_ref().map(|incident| incident.severity);

@@ -4,6 +4,7 @@
 //! and the ledger alone is enough to restore it.
 
 use crate::action::Reversibility;
+use crate::checkpoint::{self, Checkpoint};
 use crate::compare::Compare;
 use crate::decision::{Autonomy, AutonomyLevel};
 use crate::ids::{EnvironmentName, ServiceName, SignalName, Version};
@@ -47,6 +48,9 @@ pub struct RuleSet {
     /// Whether a rollback may be practised here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub safe_to_drill: bool,
+    /// Whom to call, by role; named in every page.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub contacts: BTreeMap<String, String>,
 }
 
 /// How a deployment is watched.
@@ -85,6 +89,11 @@ pub struct WatchSettings {
     pub verify_soak: Span,
     /// How long an approval may be given.
     pub approval_expires: Span,
+    /// How often people are told how far a plan is while it is carried out.
+    pub progress_every: Span,
+    /// When the service is looked at again after a rollback that helped, by name; with none the watch ends when recovery
+    /// is shown.
+    pub checkpoints: BTreeMap<String, Checkpoint>,
 }
 
 impl Default for WatchSettings {
@@ -106,6 +115,8 @@ impl Default for WatchSettings {
             verify_for: Span::from_minutes(5),
             verify_soak: Span::from_seconds(30),
             approval_expires: Span::from_minutes(15),
+            progress_every: Span::from_minutes(15),
+            checkpoints: checkpoint::standard(),
         }
     }
 }
@@ -269,6 +280,11 @@ impl WatchSettings {
         at_least("max_sample_age", self.max_sample_age, Span::from_milliseconds(100));
         at_least("verify_for", self.verify_for, self.verify_soak);
         at_least("approval_expires", self.approval_expires, second);
+        at_least("progress_every", self.progress_every, second);
+        found.extend(checkpoint::problems(&self.checkpoints).into_iter().map(|(key, text)| {
+            let key = if key.is_empty() { "checkpoints".to_owned() } else { format!("checkpoints.{key}") };
+            (key, text)
+        }));
         if self.seasonal_days > MOST_SEASONAL_DAYS {
             let text = format!("is {}; at most {MOST_SEASONAL_DAYS} days are looked at", self.seasonal_days);
             found.push(("seasonal_days".into(), text));
@@ -306,6 +322,7 @@ impl RuleSet {
             compare: None,
             depends_on: Vec::new(),
             safe_to_drill: false,
+            contacts: BTreeMap::new(),
         }
     }
 

@@ -8,17 +8,21 @@
 //! so nothing happens that was not written.
 
 mod act;
+mod aftercare;
 mod entry;
 mod line;
 mod look;
+mod progress;
 mod rehearse;
 mod speech;
 mod target;
 mod verify;
 
+pub use aftercare::Aftercare;
 pub use entry::{BrokenLedger, Entry, Outcome, VerificationResult};
 pub use speech::{Effect, Input, Notice, NoticeKind, Permit};
 
+use crate::checkpoint::Due;
 use crate::decision::{AutonomyLevel, Decision};
 use crate::deployment::{DeployEvent, Deployment};
 use crate::evidence::Evidence;
@@ -64,6 +68,11 @@ pub enum Phase {
     Verifying {
         /// Until when that must be shown.
         until: Timestamp,
+    },
+    /// The rollback helped; does it hold?
+    Aftercare {
+        /// The checkpoint that is next.
+        next: Due,
     },
     /// People have the matter in hand (they were told, refused, or let the time run out): looking only.
     HandedOver,
@@ -123,12 +132,16 @@ pub struct Watch {
     pub execution: Option<Execution>,
     /// Evidence since a mitigation or a rollback: does it help?
     pub trial: Option<Evidence>,
+    /// What was seen since the rollback, and the checkpoints taken.
+    pub aftercare: Option<Aftercare>,
     /// Signals that were called blind, until sight is back.
     pub blind: BTreeSet<SignalName>,
     /// What happened, for people.
     pub timeline: Vec<(Timestamp, String)>,
     /// Plans drawn so far.
     plans_drawn: u32,
+    /// How often people were told how far the plan is.
+    progress_told: u32,
     /// Mitigations that are behind us, of the row that decides.
     mitigations_done: BTreeSet<String>,
     /// Since when the release before has been running, as far as the fleet knew.
@@ -275,9 +288,11 @@ impl Watch {
             rehearsal: None,
             execution: None,
             trial: None,
+            aftercare: None,
             blind: BTreeSet::new(),
             timeline: Vec::new(),
             plans_drawn: 0,
+            progress_told: 0,
             mitigations_done: BTreeSet::new(),
             previous_since,
             holds_told: BTreeSet::new(),
@@ -318,6 +333,7 @@ impl Watch {
                     self.record(Entry::Measured { measurements }, now, &mut out);
                 }
                 self.assess(situation, now, &mut out);
+                self.take_checkpoints(now, &mut out);
             }
             Input::Reported(report) => {
                 self.record(Entry::Reported { report }, now, &mut out);
@@ -335,6 +351,10 @@ impl Watch {
             Input::Rehearsed(rehearsal) => self.rehearsed(rehearsal, situation, now, &mut out),
             Input::Tick => {
                 self.assess(situation, now, &mut out);
+                if self.rules.signals.is_empty() {
+                    // There is no look to wait for.
+                    self.take_checkpoints(now, &mut out);
+                }
                 self.look(now, &mut out);
             }
         }
@@ -352,15 +372,18 @@ impl Watch {
 
     /// How the service is doing, for the other watches: whether it ails, be it shown or only suspected, and how much.
     pub fn health(&self) -> Health {
-        let times = self.evidence.times();
+        // What was turned back ails no more: what runs since is what counts.
+        let evidence = self.trial.as_ref().filter(|_| self.in_aftercare()).unwrap_or(&self.evidence);
+        let times = evidence.times();
         let accused = self.incident.as_ref().is_some_and(|incident| incident.recovered.is_none())
-            || self.evidence.together() > SUSPECTED.ln();
+            || evidence.together() > SUSPECTED.ln();
         // What was shown once stays shown; the last looks say whether it still is so, or somebody who says so still.
         let still = times.is_none_or(|times| times.at_least > STILL_ILL) || !self.reports.is_empty();
         Health {
             ails: accused && still,
             times: times.map(|times| times.about),
-            seen_until: self.evidence.seen_until(),
+            // Nobody waits for a look that is a minute away.
+            seen_until: evidence.seen_until().filter(|_| !self.in_aftercare()),
             version: self.deployment.release.version.clone(),
             depends_on: self.rules.depends_on.clone(),
         }
@@ -368,9 +391,10 @@ impl Watch {
 
     /// What is known now, judged now. For showing; [`Watch::on`] judges by itself.
     pub fn judgement(&self, now: Timestamp) -> Judgement {
-        let evidence = self.trial.as_ref().filter(|_| matches!(self.phase, Phase::Verifying { .. }));
-        let evidence = evidence.unwrap_or(&self.evidence);
-        crate::verdict::judge(evidence, &self.reports, &self.rules, self.deployment.at, now)
+        if self.in_aftercare() {
+            return self.judged_since_rollback(now);
+        }
+        crate::verdict::judge(self.current(), &self.reports, &self.rules, self.deployment.at, now)
     }
 
     fn begin(&mut self, out: &mut Vec<Effect>) {
@@ -400,6 +424,7 @@ impl Watch {
         match (&self.phase, self.verified.clone()) {
             (Phase::Executing, _) => self.resume_execution(situation, now, out),
             (Phase::Verifying { .. }, Some(result)) => self.end_verification(result, now, out),
+            (Phase::Aftercare { .. }, _) => self.resume_aftercare(now, out),
             _ if self.superseded_by.is_some() => self.close(Outcome::Superseded, Vec::new(), now, out),
             _ => {}
         }
@@ -412,6 +437,10 @@ impl Watch {
         if self.phase == Phase::Executing {
             // A step that is in flight is waited for; no other one begins.
             return self.advance(situation, now, out);
+        }
+        if self.in_aftercare() {
+            // The rollback helped, and what runs now has a watch of its own.
+            return self.close(Outcome::RolledBack, Vec::new(), now, out);
         }
         if let Some(incident) = self.incident.as_ref().filter(|incident| incident.recovered.is_none()) {
             let severity = Some(incident.severity);
@@ -505,13 +534,14 @@ impl Watch {
 
     /// Ticks keep their rhythm: were every input to put the next one off, a flood of alerts would stop the looking.
     fn next_wake(&mut self, now: Timestamp) -> Timestamp {
-        let next = self.rules.watch.look_every.after(now);
+        let next = self.pace(now).after(now);
         // A tick that lies further ahead than the rhythm was set by a clock that has been set back since.
         let due = self.transient.wake.filter(|due| *due > now && *due <= next);
         let look = due.unwrap_or(next);
         self.transient.wake = Some(look);
         let waiting = self.execution.as_ref().map(|execution| execution.next(now));
         match (&self.phase, waiting) {
+            (Phase::Aftercare { next }, _) if next.at > now => look.min(next.at),
             (Phase::Executing, Some(crate::execution::Next::WaitUntil(at))) => at.min(look),
             _ => look,
         }

@@ -4,6 +4,8 @@
 
 #[path = "road/acting.rs"]
 mod acting;
+#[path = "road/aftercare.rs"]
+mod aftercare;
 #[path = "road/blame.rs"]
 mod blame;
 #[path = "road/flapping.rs"]

@@ -38,6 +38,7 @@ fn config(prometheus: &str, journal: &Path) -> String {
 signals:
   prometheus:
     main: {{ url: "{prometheus}", settle: 500ms }}
+deployment_log: {{ file: "{releases}/deployments.md" }}
 runbooks:
   switch:
     summary: Point the switch at the release before
@@ -66,6 +67,9 @@ services:
       max_sample_age: 3s
       verify_for: 40s
       verify_soak: 5s
+      checkpoints:
+        soon: {{ after: 10s, bounds: {{ errors: {{ below: 5% }}, queue_depth: {{ below: 50 }} }} }}
+        last: {{ after: 18s, bounds: {{ errors: {{ below: 5% }} }} }}
     guards: {{ known_good_for: 10s, known_good_requests: 100 }}
     statistics: {{ healthy_below: 3%, dispersion: 1 }}
 "#
@@ -121,17 +125,21 @@ impl Shop {
         Ok(())
     }
 
-    /// Lets the users follow the switch until `limit` is over or `done`.
     async fn until_closed(&self) -> Result<Value> {
-        wait::until("the watch to close", PATIENCE, async || {
+        self.until("the watch is closed", |watch| watch["closed"] == true).await
+    }
+
+    /// Lets the users follow the switch until the watch is as wanted.
+    async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        wait::until(what, PATIENCE, async || {
             let current = std::fs::read_to_string(self.daemon.folder().join("current")).unwrap_or_default();
             if let Ok(address) = current.parse() {
                 self.target.set(address);
             }
-            Ok(Some(self.daemon.watch("shop").await?).filter(|watch| watch["closed"] == true))
+            Ok(Some(self.daemon.watch("shop").await?).filter(&wanted))
         })
         .await
-        .with_context(|| "the watch did not close")
+        .with_context(|| format!("waited in vain until {what}"))
     }
 }
 
@@ -146,8 +154,13 @@ fn count(records: &[agent::ledger::Record], kind: &str) -> usize {
 
 #[tokio::test]
 async fn a_bad_release_is_decided_p1_and_turned_back() -> Result<()> {
-    let shop = Shop::open(0.20).await?;
+    let mut shop = Shop::open(0.20).await?;
     shop.deploy().await?;
+    shop.until("it has recovered", |watch| phase(watch).starts_with("recovered, next checkpoint ")).await?;
+    // The agent is killed while it looks after the rollback, and goes on where it was.
+    shop.daemon.kill()?;
+    shop.daemon.launch(None)?;
+    shop.daemon.ready().await?;
     let watch = match shop.until_closed().await {
         Ok(watch) => watch,
         Err(error) => return Err(error.context(shop.daemon.story("shop").await)),
@@ -171,13 +184,38 @@ async fn a_bad_release_is_decided_p1_and_turned_back() -> Result<()> {
         "execution_ended",
         "verification_began",
         "verification_ended",
+        "aftercare_began",
+        "checkpoint_taken",
         "closed",
     ];
     let places: Vec<usize> =
         order.iter().map(|kind| told.iter().position(|found| found == kind).unwrap_or(usize::MAX)).collect();
     assert!(places.is_sorted() && places.last() < Some(&usize::MAX), "{told:?}");
     assert_eq!(count(&records, "step_intended"), 1);
+    assert_eq!(count(&records, "checkpoint_taken"), 2, "{story}");
+    let taken: Vec<&Value> =
+        records.iter().filter_map(|record| record.body.pointer("/checkpoint_taken/taken")).collect();
+    for (taken, name) in taken.iter().zip(["soon", "last"]) {
+        assert_eq!(taken["checkpoint"], name, "{story}");
+        assert_eq!(taken["bounds"][0]["standing"], "kept", "{taken}");
+    }
+    assert_eq!(taken[0]["without_signal"][0], "queue_depth");
+    let log = std::fs::read_to_string(shop.daemon.folder().join("deployments.md"))?;
+    let entries = [
+        "rollback from v2 to v1",
+        "step 1 of 1, switch-back",
+        "/bin/cp --",
+        "checkpoint soon",
+        "checkpoint last",
+    ];
+    for entry in entries {
+        assert_eq!(log.matches(entry).count(), 1, "{entry} stands once in {log}");
+    }
     Ok(())
+}
+
+fn phase(watch: &Value) -> &str {
+    watch["phase"].as_str().unwrap_or_default()
 }
 
 #[tokio::test]

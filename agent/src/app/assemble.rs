@@ -125,6 +125,7 @@ pub fn settings(config: Config) -> anyhow::Result<Settings> {
         samplers,
         notifiers,
         heartbeat: heartbeat.transpose()?,
+        deployment_log: config.deployment_log.clone(),
         secrets,
         rules: Arc::new(move |service, environment| config.rule_set(service, environment)),
     })

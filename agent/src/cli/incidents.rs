@@ -45,6 +45,8 @@ fn row(watch: &Watch) -> Option<Vec<Field>> {
     let time = |span: Option<Span>| Field::plain(span.map(rough).unwrap_or_default());
     let outcome = match watch.outcome() {
         Some(outcome) => Field::new(outcome, verdict_tone(outcome)),
+        // The incident is over; that its rollback holds is still looked at.
+        None if watch.is_looked_after() => Field::new(&watch.phase, Tone::Good),
         None => Field::new(format!("open: {}", watch.phase), Tone::Warning),
     };
     Some(vec![
@@ -78,6 +80,14 @@ mod tests {
         }
         let mut quiet = watch();
         quiet.incident = None;
+        let mut looked_after = over.clone();
+        (looked_after.closed, looked_after.phase) =
+            (false, "recovered, next checkpoint 30-minutes at 2026-03-01T12:39:00Z".into());
+        let table = render(&console, &[looked_after]);
+        assert!(
+            table.contains(" recovered, next checkpoint 30-minutes at") && !table.contains("open:"),
+            "{table}"
+        );
         insta::assert_snapshot!(render(&console, &[watch(), over, quiet.clone()]), @r"
         OPENED                ID   SERVICE   VERSION  SEVERITY  ROW                      OUTCOME                 DETECTED IN  DECIDED IN  RECOVERED IN
         2026-03-01T12:02:00Z  w-1  checkout  1.4.0    P1        errors-above-10-percent  open: turning back      2m           –           –

@@ -4,9 +4,10 @@
 //! of the process that writes it.
 
 use super::console::Console;
-use super::text::{moment, safe, shortened};
+use super::text::{moment, safe, safe_lines, shortened};
 use super::{Context, Exit};
 use crate::app::LEDGER_FILE;
+use crate::deployment_log::Entries;
 use crate::ledger::{Ledger, LedgerError, Record, VerifyReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
@@ -19,7 +20,7 @@ use std::time::Duration;
 pub enum Command {
     /// Check every record and every link; exit code 1 if the ledger is broken
     Verify(File),
-    /// Every record as one line of JSON, whatever --output says
+    /// Every record as one line of JSON, whatever --output says; or the deployment log in Markdown
     Export(ExportArgs),
     /// The last records; with --output json one array, with --follow as well one line of JSON each
     Tail(TailArgs),
@@ -42,6 +43,18 @@ pub struct ExportArgs {
     /// Only records after this number
     #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     pub after: i64,
+    /// How they are written
+    #[arg(long, value_enum, default_value_t = ExportFormat::Records)]
+    pub format: ExportFormat,
+}
+
+/// How records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// One line of JSON each
+    Records,
+    /// One entry in Markdown for each action, with the commands that ran
+    DeploymentLog,
 }
 
 /// How many, and whether to go on.
@@ -150,6 +163,15 @@ fn write_verdict(text: &mut String, path: &str, report: &VerifyReport) -> std::f
 
 async fn export(args: &ExportArgs, context: &Context<'_>) -> anyhow::Result<Exit> {
     let ledger = open(&args.file, context).await?;
+    if args.format == ExportFormat::DeploymentLog {
+        let mut entries = Entries::after(ledger, args.after);
+        while let Some(page) = entries.next().await?
+            && !context.console.reader_left()
+        {
+            context.console.print(&safe_lines(&page.text))?;
+        }
+        return Ok(Exit::Done);
+    }
     let mut after = args.after;
     loop {
         let page = ledger.read_after(after, PAGE).await?;

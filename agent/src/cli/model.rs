@@ -94,6 +94,11 @@ impl Watch {
         }
     }
 
+    /// Whether it was turned back, is well again and is looked after.
+    pub(super) fn is_looked_after(&self) -> bool {
+        !self.closed && self.phase.starts_with(rules::report::AFTERCARE)
+    }
+
     /// How it ended, in words, if it did.
     pub(super) fn outcome(&self) -> Option<&str> {
         self.phase.strip_prefix("closed: ").filter(|_| self.closed)

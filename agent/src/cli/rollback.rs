@@ -163,6 +163,10 @@ fn end_of(watch: &Watch) -> Option<Exit> {
         let recovered = outcome == Outcome::RolledBack.to_string();
         return Some(if recovered { Exit::Done } else { Exit::RollbackFailed });
     }
+    // The rollback is over for whoever asked for it; that it holds is looked at for a day.
+    if watch.is_looked_after() {
+        return Some(Exit::Done);
+    }
     watch.plan.as_ref().filter(|plan| plan.awaits_approval).map(|_| Exit::Refused)
 }
 
@@ -209,6 +213,7 @@ mod tests {
             (Outcome::Degraded(Severity::P1), Exit::RollbackFailed),
             (Outcome::Unverified(why()), Exit::RollbackFailed),
             (Outcome::NotRecovered(why()), Exit::RollbackFailed),
+            (Outcome::DidNotHold(why()), Exit::RollbackFailed),
             (Outcome::Unwound(why()), Exit::RollbackFailed),
             (Outcome::Stuck(why()), Exit::RollbackFailed),
             (Outcome::Superseded, Exit::RollbackFailed),
@@ -224,6 +229,9 @@ mod tests {
     fn an_open_watch_goes_on_unless_it_waits_for_a_person() {
         let mut watch = watch();
         assert_eq!(end_of(&watch), None);
+        watch.phase = "recovered, next checkpoint 30-minutes at 2026-03-01T12:39:00Z".into();
+        assert_eq!(end_of(&watch), Some(Exit::Done), "nobody waits a day for the last checkpoint");
+        watch.phase = "turning back".into();
         watch.plan.as_mut().unwrap().awaits_approval = true;
         assert_eq!(end_of(&watch), Some(Exit::Refused));
         watch.phase = "waits for approval until 2026-03-01T12:30:00Z".into();

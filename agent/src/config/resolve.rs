@@ -61,7 +61,10 @@ fn insert(tree: &mut Node, name: String, entry: Entry) {
 }
 
 /// The parts of a service that are filled in key by key from the part of the same name in `defaults`.
-const FILLED_IN: [&str; 5] = ["watch", "guards", "statistics", "patience", "matrix"];
+const FILLED_IN: [&str; 6] = ["watch", "guards", "statistics", "patience", "contacts", "matrix"];
+
+/// A map that a service replaces as a whole: `checkpoints: {}` means none, and not those of the defaults.
+const REPLACED: &str = "checkpoints";
 
 /// Fills in what services leave out.
 pub(super) fn apply_defaults(tree: &mut Node) {
@@ -103,7 +106,15 @@ fn take_over(service: &mut Node, defaults: &Node, part: &str) {
         return;
     };
     match map.get_mut(part) {
-        Some(own) => fill_in(&mut own.value, &default.value),
+        Some(own) => {
+            let own_checkpoints =
+                own.value.map().and_then(|map| map.get(REPLACED)).filter(|own| own.value.map().is_some());
+            let replaced = own_checkpoints.cloned();
+            fill_in(&mut own.value, &default.value);
+            if let Some((replaced, map)) = replaced.zip(own.value.map_mut()) {
+                map.insert(REPLACED.to_owned(), replaced);
+            }
+        }
         None => drop(map.insert(part.to_owned(), default.clone())),
     }
 }

@@ -119,6 +119,8 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     if let Some(heartbeat) = &subject.config.heartbeat {
         subject.add_all(findings, &["heartbeat"], heartbeat.problems());
     }
+    let log = subject.config.deployment_log.iter().flat_map(|log| log.problems()).collect();
+    subject.add_all(findings, &["deployment_log"], log);
     matrices(subject, findings);
     for (name, runbook) in &subject.config.runbooks {
         subject.add_all(findings, &["runbooks", name], rules::runbook::problems(runbook));
@@ -265,6 +267,7 @@ fn defaults(subject: &Subject<'_>, findings: &mut Findings) {
     let defaults = &subject.config.defaults;
     subject.add_all(findings, &["defaults", "watch"], defaults.watch.problems());
     subject.add_all(findings, &["defaults", "guards"], defaults.guards.problems());
+    subject.add_all(findings, &["defaults", "contacts"], contact_problems(&defaults.contacts));
     subject.add_all(findings, &["defaults", "statistics"], defaults.statistics.problems());
     let names = subject.matrix_names();
     subject.unknown_name(
@@ -281,6 +284,41 @@ fn defaults(subject: &Subject<'_>, findings: &mut Findings) {
         let what = ("mitigation", "a mitigation of a matrix");
         subject.unknown_name(findings, (&["defaults", "patience"], name), what, name, &mitigations);
     }
+}
+
+/// Roles and what is written for them: each is a word or two in every page.
+const LONGEST_ROLE: usize = 40;
+const LONGEST_CONTACT: usize = 200;
+const MOST_CONTACTS: usize = 20;
+
+/// Everything wrong with contacts, each with the role at fault.
+fn contact_problems(contacts: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    if contacts.len() > MOST_CONTACTS {
+        found.push((
+            String::new(),
+            format!("there are {} contacts; at most {MOST_CONTACTS} are named in a page", contacts.len()),
+        ));
+    }
+    for (role, contact) in contacts {
+        let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if role.is_empty() || role.len() > LONGEST_ROLE || !role.chars().all(letter) {
+            let text = format!(
+                "{role:?} is no role; write 1 to {LONGEST_ROLE} letters, digits, _ or -, such as on_call"
+            );
+            found.push((role.clone(), text));
+        }
+        let good = !contact.trim().is_empty()
+            && contact.chars().count() <= LONGEST_CONTACT
+            && !contact.chars().any(char::is_control);
+        if !good {
+            let text = format!(
+                "is no contact; write one line of at most {LONGEST_CONTACT} letters, such as \"Ada, +44 20 7946 0000\""
+            );
+            found.push((role.clone(), text));
+        }
+    }
+    found
 }
 
 fn freezes(subject: &Subject<'_>, findings: &mut Findings) {

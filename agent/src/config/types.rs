@@ -3,6 +3,7 @@
 //! What a component needs is described by that component (`events`, `signals`, `notify`); what a service's rules are by
 //! `rules`. Here is what holds them together.
 
+use crate::deployment_log::DeploymentLogConfig;
 use crate::events::EventSourceConfig;
 use crate::heartbeat::HeartbeatConfig;
 use crate::notify::NotifyConfig;
@@ -45,6 +46,9 @@ pub struct Config {
     pub signals: SignalSourcesConfig,
     /// Who is told things.
     pub notify: NotifyConfig,
+    /// Where every action is documented with the commands that ran, besides the ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment_log: Option<DeploymentLogConfig>,
     /// Decision matrices by name, besides those that ship.
     pub matrices: BTreeMap<String, Matrix>,
     /// Files with matrices by name, relative to the file that names them. In a loaded configuration they are among
@@ -74,6 +78,7 @@ impl Default for Config {
             events: EventsConfig::default(),
             signals: SignalSourcesConfig::default(),
             notify: NotifyConfig::default(),
+            deployment_log: None,
             matrices: BTreeMap::new(),
             matrix_files: BTreeMap::new(),
             runbooks: BTreeMap::new(),
@@ -190,6 +195,8 @@ pub struct Defaults {
     pub statistics: Statistics,
     /// Patience for mitigations by name.
     pub patience: BTreeMap<String, Span>,
+    /// Whom to call, by role: `on_call`, `database`. They are named in every page.
+    pub contacts: BTreeMap<String, String>,
 }
 
 impl Default for Defaults {
@@ -202,6 +209,7 @@ impl Default for Defaults {
             guards: GuardSettings::default(),
             statistics: Statistics::default(),
             patience: BTreeMap::new(),
+            contacts: BTreeMap::new(),
         }
     }
 }
@@ -232,6 +240,8 @@ pub struct Service {
     pub statistics: Statistics,
     /// Patience for mitigations by name; what is left out is as in `defaults`.
     pub patience: BTreeMap<String, Span>,
+    /// Whom to call, by role; roles that are left out are as in `defaults`.
+    pub contacts: BTreeMap<String, String>,
     /// Services that this one calls: their deployments may be the cause of what it suffers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<ServiceName>,

@@ -156,6 +156,7 @@ fn settings(
     let signal_sources: BTreeMap<String, Arc<dyn SignalSource>> =
         BTreeMap::from([(SCRAPE.to_owned(), scrape.clone() as _), (PROBE.to_owned(), probe.clone() as _)]);
     Ok(Settings {
+        deployment_log: None,
         freezes: Vec::new(),
         heartbeat: None,
         state_dir: state.to_owned(),

@@ -73,6 +73,7 @@ pub fn rule_set(scenario: Scenario, autonomy: AutonomyLevel, place: &Place<'_>) 
         compare: None,
         depends_on: Vec::new(),
         safe_to_drill: false,
+        contacts: BTreeMap::new(),
     })
 }
 
@@ -93,6 +94,9 @@ fn watch_settings() -> WatchSettings {
         verify_for: Span::from_seconds(30),
         verify_soak: Span::from_seconds(4),
         approval_expires: APPROVAL,
+        progress_every: Span::from_seconds(15),
+        // The demo ends when recovery is shown.
+        checkpoints: BTreeMap::new(),
     }
 }
 

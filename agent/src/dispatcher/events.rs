@@ -142,7 +142,11 @@ impl Dispatcher {
             tracing::info!(service = %event.service, version = %event.release.version, "late or known news: recorded only");
             return Ok(());
         }
-        let acting = matches!(open, Some((_, _, Phase::Executing | Phase::Verifying { .. })));
+        let acting = matches!(
+            open,
+            Some((_, _, Phase::Executing | Phase::Verifying { .. } | Phase::Aftercare { .. }))
+        );
+        let turned_back = matches!(open, Some((_, _, Phase::Aftercare { .. })));
         match (event.kind, open) {
             // Our own rollback, told back to us by the pipeline, or somebody else's while ours runs: the plan's guards
             // and its verification see what is there.
@@ -152,7 +156,9 @@ impl Dispatcher {
             }
             (DeployKind::RolledBack | DeployKind::Removed, None) => Ok(()),
             // The same release announced by a second source.
-            (DeployKind::Deployed, Some((_, release, _))) if release == event.release => Ok(()),
+            (DeployKind::Deployed, Some((_, release, _))) if release == event.release && !turned_back => {
+                Ok(())
+            }
             (DeployKind::Deployed, open) => self.open(event, id, open.map(|(open, _, _)| open), now).await,
         }
     }

@@ -202,10 +202,12 @@ impl Dispatcher {
         let of = |watch: &&Watch| {
             watch.deployment.service == service && watch.deployment.environment == environment
         };
+        // A watch that looks after a rollback is no watch over what runs now.
         let open = self
             .watches
             .values()
             .filter(of)
+            .filter(|watch| !watch.in_aftercare())
             .max_by_key(|watch| watch.deployment.at)
             .map(|watch| watch.id.clone());
         let watch = match open {
@@ -252,6 +254,14 @@ impl Dispatcher {
         let id = watch.id.clone();
         self.watches.insert(id.clone(), watch);
         self.perform(&id, effects, now).await?;
+        let looked_after = self.watches.values().filter(|watch| {
+            watch.in_aftercare()
+                && watch.deployment.service == *service
+                && watch.deployment.environment == *environment
+        });
+        for older in looked_after.map(|watch| watch.id.clone()).collect::<Vec<_>>() {
+            self.tell(&older, Input::Superseded(id.clone())).await?;
+        }
         Ok(Ok(id))
     }
 }

@@ -10,20 +10,20 @@ use rules::watch::Phase;
 use std::path::{Path, PathBuf};
 use tokio::task::JoinHandle;
 
-fn service() -> ServiceName {
+pub(super) fn service() -> ServiceName {
     ServiceName::new("checkout").unwrap()
 }
 
-fn environment() -> EnvironmentName {
+pub(super) fn environment() -> EnvironmentName {
     EnvironmentName::new("production").unwrap()
 }
 
-fn release(version: &str) -> Release {
+pub(super) fn release(version: &str) -> Release {
     Release { version: Version::new(version).unwrap() }
 }
 
 /// Rules of a service: without a runbook, or with one step that is never tried again.
-fn rules(argv: Option<Vec<String>>) -> Rules {
+pub(super) fn rules(argv: Option<Vec<String>>) -> Rules {
     Arc::new(move |service, environment| {
         let matrix = rules::ruleset::shipped_matrix("standard").unwrap();
         let mut rules = RuleSet::unconfigured(service.clone(), environment.clone(), matrix);
@@ -63,15 +63,15 @@ async fn dispatcher(dir: &Path, rules: Rules) -> Dispatcher {
 }
 
 /// A dispatcher that runs.
-struct Running {
+pub(super) struct Running {
     messages: mpsc::Sender<Message>,
     shutdown: watch::Sender<bool>,
     task: JoinHandle<Result<(), DispatchError>>,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
 }
 
 impl Running {
-    async fn start(dir: &Path, rules: Rules) -> Running {
+    pub(super) async fn start(dir: &Path, rules: Rules) -> Running {
         let dispatcher = dispatcher(dir, rules).await;
         let ledger = dispatcher.parts.ledger.clone();
         let (messages, heard) = mpsc::channel(MOST_WAITING);
@@ -88,7 +88,7 @@ impl Running {
         answer.await.unwrap()
     }
 
-    async fn deploy(&self, id: &str, kind: DeployKind, at: Timestamp) {
+    pub(super) async fn deploy(&self, id: &str, kind: DeployKind, at: Timestamp) {
         self.news(id, Incoming::Deploy(event(service(), id, kind, at))).await;
     }
 
@@ -106,13 +106,16 @@ impl Running {
         self.news(id, Incoming::Report(report)).await;
     }
 
-    async fn person(&self, ask: PersonAsk) -> Result<String, String> {
+    pub(super) async fn person(&self, ask: PersonAsk) -> Result<String, String> {
         let (reply, answer) = oneshot::channel();
         self.messages.send(Message::Person { ask, by: Person("ann".into()), reply }).await.unwrap();
         answer.await.unwrap()
     }
 
-    async fn look<T: Send + 'static>(&self, look: impl FnOnce(View<'_>) -> T + Send + 'static) -> T {
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(View<'_>) -> T + Send + 'static,
+    ) -> T {
         let (reply, answer) = oneshot::channel();
         let look = Box::new(move |view: View<'_>| assert!(reply.send(look(view)).is_ok()));
         self.messages.send(Message::Look(look)).await.unwrap();
@@ -120,7 +123,7 @@ impl Running {
     }
 
     /// Asks it to end and waits.
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.shutdown.send_replace(true);
         self.task.await.unwrap().unwrap();
         self.ledger.close().await.unwrap();
@@ -143,7 +146,7 @@ fn event(service: ServiceName, id: &str, kind: DeployKind, at: Timestamp) -> Dep
     }
 }
 
-fn seconds_ago(seconds: u64) -> Timestamp {
+pub(super) fn seconds_ago(seconds: u64) -> Timestamp {
     Span::from_seconds(seconds).before(clock::now())
 }
 

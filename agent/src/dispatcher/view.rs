@@ -247,6 +247,7 @@ pub(crate) fn phase_words(phase: &Phase) -> String {
         Phase::AwaitingApproval { expires, .. } => format!("waits for approval until {expires:.0}"),
         Phase::Executing => "turning back".into(),
         Phase::Verifying { .. } => "verifying".into(),
+        Phase::Aftercare { next } => rules::report::aftercare_words(next),
         Phase::HandedOver => "with people".into(),
         Phase::Closed(outcome) => format!("closed: {outcome}"),
     }

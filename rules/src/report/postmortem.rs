@@ -1,8 +1,9 @@
 //! The post-mortem draft in Markdown: what the ledger knows, and blanks for what only people know.
 
-use super::why::{decision_words, state_words, why_card};
+use super::messages::standing_words;
+use super::why::{card_of_the_decision, decision_words, state_words};
 use crate::units::Span;
-use crate::watch::{Phase, Watch};
+use crate::watch::Watch;
 use jiff::Timestamp;
 use std::fmt::Write as _;
 
@@ -15,7 +16,7 @@ pub fn postmortem(watch: &Watch, now: Timestamp) -> String {
 }
 
 /// Keeps Markdown and HTML in foreign text from being interpreted, and the text on one line.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -64,9 +65,7 @@ fn write_all(out: &mut String, watch: &Watch, now: Timestamp) -> std::fmt::Resul
         writeln!(out, "| Release before | {} |", plain(previous.version.as_str()))?;
     }
     writeln!(out, "| Deployed | {:.0} |", deployment.at)?;
-    let outcome =
-        if let Phase::Closed(outcome) = &watch.phase { outcome.to_string() } else { "still open".into() };
-    writeln!(out, "| Outcome | {} |", plain(&outcome))?;
+    writeln!(out, "| Outcome | {} |", plain(&standing_words(watch)))?;
     write_times(out, watch)?;
     writeln!(out, "\n## Impact\n\n…\n")?;
     writeln!(out, "## Why it was decided so\n")?;
@@ -84,10 +83,11 @@ fn write_all(out: &mut String, watch: &Watch, now: Timestamp) -> std::fmt::Resul
     // Indented, so that nothing in it is read as Markdown; a paragraph before it, because after a list indented lines
     // would belong to its last point and be read as Markdown after all.
     writeln!(out, "\nWhat it rested on:\n")?;
-    for line in why_card(watch, now).to_string().lines() {
+    for line in card_of_the_decision(watch, now).to_string().lines() {
         writeln!(out, "    {line}")?;
     }
     write_plan(out, watch)?;
+    write_checkpoints(out, watch)?;
     writeln!(out, "\n## Timeline\n\n| time | what |\n|---|---|")?;
     for (at, words) in &watch.timeline {
         writeln!(out, "| {at:.0} | {} |", plain(words))?;
@@ -135,6 +135,34 @@ fn write_plan(out: &mut String, watch: &Watch) -> std::fmt::Result {
             plain(&step.action.words()),
             plain(&state)
         )?;
+    }
+    Ok(())
+}
+
+/// Each checkpoint with its bounds, and those that lie ahead.
+fn write_checkpoints(out: &mut String, watch: &Watch) -> std::fmt::Result {
+    let Some(care) = watch.aftercare.as_ref().filter(|_| watch.execution.is_some()) else { return Ok(()) };
+    if care.taken.is_empty() && !watch.in_aftercare() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n## Checkpoints after the rollback\n\n| taken | checkpoint | verdict | what it must keep |\n|---|---|---|---|"
+    )?;
+    for (at, taken) in &care.taken {
+        let late = taken.late.map(|late| format!(" ({late} late)")).unwrap_or_default();
+        let verdict = match &taken.row {
+            Some(row) => format!("{} ({row})", taken.verdict),
+            None => taken.verdict.to_string(),
+        };
+        let lines: Vec<String> = taken.lines().iter().map(|line| plain(line)).collect();
+        let kept = if lines.is_empty() { "–".to_owned() } else { lines.join("; ") };
+        writeln!(out, "| {at:.0}{late} | {} | {} | {kept} |", plain(&taken.checkpoint), plain(&verdict))?;
+    }
+    if watch.in_aftercare() {
+        for due in care.ahead(&watch.rules) {
+            writeln!(out, "| due {:.0} | {} | – | – |", due.at, plain(&due.checkpoint))?;
+        }
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The why card: for every decision, and for every non-decision, what it rests on and what is still missing.
 
+use super::messages::aftercare_words;
+use crate::checkpoint::Taken;
 use crate::evidence::{
     BaselineState, Beginning, Finding, LevelFinding, RatioFinding, SignalEvidence, outlier_words,
 };
@@ -12,7 +14,7 @@ use crate::signal::Measure;
 use crate::stats::Interval;
 use crate::units::Span;
 use crate::verdict::{Judgement, Verdict};
-use crate::watch::Watch;
+use crate::watch::{Phase, Watch};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::fmt;
@@ -48,6 +50,21 @@ pub struct WhyCard {
     pub signals: Vec<SignalCard>,
     /// Rows that hold or are unknown, with what they rest on.
     pub rows: Vec<RowCard>,
+    /// Checkpoints after a rollback that were taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<CheckpointCard>,
+    /// The checkpoint that is next, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aftercare: Option<String>,
+}
+
+/// A checkpoint on the card.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CheckpointCard {
+    /// When it was taken.
+    pub at: Timestamp,
+    /// What was seen.
+    pub taken: Taken,
 }
 
 /// One signal on the card. Shares are between 0 and 1, evidence is in natural-log units.
@@ -106,8 +123,21 @@ pub struct RowCard {
 
 /// The card of a watch, now.
 pub fn why_card(watch: &Watch, now: Timestamp) -> WhyCard {
-    let judgement = watch.judgement(now);
-    let verifying = matches!(watch.phase, crate::watch::Phase::Verifying { .. });
+    let since_rollback = matches!(watch.phase, Phase::Verifying { .. } | Phase::Aftercare { .. });
+    card(watch, watch.judgement(now), since_rollback, now)
+}
+
+/// The card of the release that was turned back: what was decided rested on that.
+pub(super) fn card_of_the_decision(watch: &Watch, now: Timestamp) -> WhyCard {
+    if !watch.in_aftercare() {
+        return WhyCard { checkpoints: Vec::new(), ..why_card(watch, now) };
+    }
+    let Watch { evidence, reports, rules, deployment, .. } = watch;
+    let judgement = crate::verdict::judge(evidence, reports, rules, deployment.at, now);
+    WhyCard { checkpoints: Vec::new(), aftercare: None, ..card(watch, judgement, false, now) }
+}
+
+fn card(watch: &Watch, judgement: Judgement, verifying: bool, now: Timestamp) -> WhyCard {
     let evidence = watch.trial.as_ref().filter(|_| verifying).unwrap_or(&watch.evidence);
     let statistics = &watch.rules.statistics;
     // A closed watch is not judged anew: what was written is what was decided.
@@ -130,7 +160,16 @@ pub fn why_card(watch: &Watch, now: Timestamp) -> WhyCard {
         worse_signals: evidence.discoveries().into_iter().map(SignalName::to_string).collect(),
         signals: evidence.signals.values().map(|signal| signal_card(signal, statistics)).collect(),
         rows: rows(&judgement),
+        checkpoints: watch.aftercare.iter().flat_map(|care| &care.taken).map(checkpoint_card).collect(),
+        aftercare: match &watch.phase {
+            Phase::Aftercare { next } => Some(aftercare_words(next)),
+            _ => None,
+        },
     }
+}
+
+fn checkpoint_card((at, taken): &(Timestamp, Taken)) -> CheckpointCard {
+    CheckpointCard { at: *at, taken: taken.clone() }
 }
 
 fn rows(judgement: &Judgement) -> Vec<RowCard> {
@@ -283,6 +322,9 @@ impl fmt::Display for WhyCard {
         if let Some(decision) = &self.decision {
             writeln!(f, "  decision  {decision}")?;
         }
+        if let Some(aftercare) = &self.aftercare {
+            writeln!(f, "  now       {aftercare}")?;
+        }
         for hold in &self.holds {
             writeln!(f, "  held by   {}", hold.words)?;
         }
@@ -307,6 +349,12 @@ impl fmt::Display for WhyCard {
             }
             for report in &row.reports {
                 writeln!(f, "  row {} ({}): reported: {report}", row.row, row.severity)?;
+            }
+        }
+        for CheckpointCard { at, taken } in &self.checkpoints {
+            writeln!(f, "  {at:.0} {}", taken.words())?;
+            for line in taken.lines() {
+                writeln!(f, "    {line}")?;
             }
         }
         Ok(())

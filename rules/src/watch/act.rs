@@ -253,9 +253,9 @@ impl Watch {
                 place.0, place.1
             ))));
         }
-        if matches!(self.phase, Phase::Executing | Phase::Verifying { .. }) {
+        if matches!(self.phase, Phase::Executing | Phase::Verifying { .. } | Phase::Aftercare { .. }) {
             return out.push(Effect::Answer(Err(format!(
-                "it is being turned back already: {}",
+                "it is being, or was, turned back already: {}",
                 self.phase_words()
             ))));
         }
@@ -305,7 +305,7 @@ impl Watch {
         }];
         self.record_with(Entry::ExecutionBegan { by_person }, fleet, now, out);
         let severity = self.incident.as_ref().map(|incident| incident.severity);
-        let text = report::plan_text(self, now);
+        let text = report::initiation_text(self) + &report::plan_text(self, now);
         self.notify(NoticeKind::RollbackBegan, severity, "is being turned back", text, out);
         self.advance(situation, now, out);
     }
@@ -488,6 +488,7 @@ impl Watch {
             Phase::AwaitingApproval { expires, .. } => format!("waiting for an approval until {expires:.0}"),
             Phase::Executing => "being carried out".into(),
             Phase::Verifying { until } => format!("verifying until {until:.0}"),
+            Phase::Aftercare { next } => report::aftercare_words(next),
             Phase::HandedOver => "handed over to people".into(),
             Phase::Closed(outcome) => format!("closed: {outcome}"),
         }

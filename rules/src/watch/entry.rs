@@ -1,7 +1,8 @@
 //! What can happen to a watch, as it stands in the ledger, and the fold over it.
 
-use super::{Decided, Incident, Phase, Watch};
+use super::{Aftercare, Decided, Incident, Phase, Watch};
 use crate::action::StepOutcome;
+use crate::checkpoint::{Due, Taken};
 use crate::decision::Decision;
 use crate::deployment::{Deployment, Report, ReportState};
 use crate::execution::{Direction, Execution, ExecutionEnd, IllegalTransition};
@@ -176,6 +177,28 @@ pub enum Entry {
         /// The answer.
         result: VerificationResult,
     },
+    /// People were told how far the plan is.
+    ProgressTold {
+        /// For the how many-th time.
+        number: u32,
+        /// Steps that are done.
+        done: usize,
+        /// Steps that there are.
+        of: usize,
+    },
+    /// It helped; from here on it is looked whether it holds.
+    AftercareBegan {
+        /// The first checkpoint.
+        next: Due,
+    },
+    /// A checkpoint after the rollback was taken.
+    CheckpointTaken {
+        /// What was seen.
+        taken: Box<Taken>,
+        /// The next one; `None` behind the last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Box<Due>>,
+    },
     /// The telemetry of critical signals is broken.
     BlindBegan {
         /// Signal and reason.
@@ -226,6 +249,8 @@ pub enum Outcome {
     Degraded(Severity),
     /// It was turned back, and that helped.
     RolledBack,
+    /// It was turned back, that helped, and later the service was bad again.
+    DidNotHold(String),
     /// It was turned back, and nobody can tell whether that helped.
     Unverified(String),
     /// It was turned back, and that did not help.
@@ -246,6 +271,7 @@ impl fmt::Display for Outcome {
             Outcome::Blind => f.write_str("blind"),
             Outcome::Degraded(severity) => write!(f, "degraded ({severity}), not turned back"),
             Outcome::RolledBack => f.write_str("rolled back, recovered"),
+            Outcome::DidNotHold(why) => write!(f, "rolled back, did not hold: {why}"),
             Outcome::Unverified(why) => write!(f, "rolled back, unverified: {why}"),
             Outcome::NotRecovered(why) => write!(f, "rolled back, not recovered: {why}"),
             Outcome::Unwound(why) => write!(f, "rollback failed and undone: {why}"),
@@ -367,12 +393,26 @@ impl Watch {
                 let settled = super::verify::settled(&self.rules.watch, at);
                 // The canary is gone: what serves now is one arm, compared with the time before.
                 self.rules.compare = None;
+                self.rules.watch.watch_for = super::aftercare::whole_time(&self.rules);
+                // What ran before needs no soak of its own.
+                self.rules.watch.soak = self.rules.watch.verify_soak;
                 self.trial = Some(self.evidence.after_rollback(&self.rules, settled));
+                self.aftercare = Some(Aftercare::new(at, settled));
             }
             Entry::VerificationEnded { result } => {
                 self.verified = Some(result.clone());
                 if let (VerificationResult::Recovered, Some(incident)) = (result, &mut self.incident) {
                     incident.recovered = Some(at);
+                }
+            }
+            Entry::ProgressTold { number, .. } => self.progress_told = *number,
+            Entry::AftercareBegan { next } => self.phase = Phase::Aftercare { next: next.clone() },
+            Entry::CheckpointTaken { taken, next } => {
+                if let Some(care) = &mut self.aftercare {
+                    care.take(taken, next.as_deref(), at);
+                }
+                if let Some(next) = next {
+                    self.phase = Phase::Aftercare { next: (**next).clone() };
                 }
             }
             Entry::BlindBegan { signals } => {
@@ -415,10 +455,16 @@ impl Watch {
         // Older windows first, in whatever order they were delivered.
         let mut ordered: Vec<&Measurement> = measurements.iter().collect();
         ordered.sort_by_key(|measurement| (measurement.from, measurement.to));
+        let looked_after = matches!(self.phase, Phase::Verifying { .. } | Phase::Aftercare { .. });
         for measurement in ordered {
+            if let Some(care) = self.aftercare.as_mut().filter(|_| looked_after) {
+                care.tally.take(measurement);
+            }
             match (&mut self.trial, &self.phase) {
                 // While it is verified, the running release is another one: the old evidence is closed.
-                (Some(trial), Phase::Verifying { .. }) => trial.take(measurement, rules),
+                (Some(trial), Phase::Verifying { .. } | Phase::Aftercare { .. }) => {
+                    trial.take(measurement, rules)
+                }
                 (trial, _) => {
                     self.evidence.take(measurement, rules);
                     if let Some(trial) = trial {
@@ -492,6 +538,7 @@ impl Watch {
             return Err(BrokenLedger::Before { watch: self.id.clone(), what: "a plan" });
         };
         self.ended = None;
+        self.progress_told = 0;
         self.execution = Some(Execution::new(plan.clone(), by_person, at));
         self.phase = Phase::Executing;
         if let Some(incident) = &mut self.incident {

@@ -75,6 +75,11 @@ impl Entry {
                 VerificationResult::NotRecovered(why) => format!("not recovered: {why}"),
                 VerificationResult::Unverified(why) => format!("unverified: {why}"),
             },
+            Entry::ProgressTold { done, of, .. } => format!("told people: {done} of {of} steps are done"),
+            Entry::AftercareBegan { next } => {
+                format!("looking after it: checkpoint {} at {:.0}", next.checkpoint, next.at)
+            }
+            Entry::CheckpointTaken { taken, .. } => taken.words(),
             Entry::BlindBegan { signals } => {
                 let signals: Vec<String> =
                     signals.iter().map(|(name, why)| format!("{name}: {why}")).collect();

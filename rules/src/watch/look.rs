@@ -23,10 +23,7 @@ impl Watch {
         {
             return;
         }
-        let evidence = match (&self.trial, &self.phase) {
-            (Some(trial), Phase::Verifying { .. }) => trial,
-            _ => &self.evidence,
-        };
+        let evidence = self.current();
         if now <= evidence.since {
             return;
         }
@@ -41,7 +38,11 @@ impl Watch {
         self.assess_sight(now, out);
         match self.phase.clone() {
             Phase::Closed(_) => {}
-            Phase::Executing => self.advance(situation, now, out),
+            Phase::Executing => {
+                self.advance(situation, now, out);
+                self.tell_progress(now, out);
+            }
+            Phase::Aftercare { .. } => self.assess_aftercare(now, out),
             Phase::Verifying { until } => self.assess_recovery(until, now, out),
             Phase::Mitigating { name, until } => {
                 let judgement = self.assess_verdict(now, out);
@@ -72,9 +73,8 @@ impl Watch {
         if matches!(self.phase, Phase::Executing | Phase::Closed(_)) {
             return;
         }
-        let evidence = self.trial.as_ref().filter(|_| matches!(self.phase, Phase::Verifying { .. }));
-        let blind: Vec<(SignalName, String)> =
-            evidence.unwrap_or(&self.evidence).blind(self.rules.watch.blind_after, now);
+        let evidence = self.current();
+        let blind: Vec<(SignalName, String)> = evidence.blind(self.rules.watch.blind_after, now);
         match (self.blind.is_empty(), blind.is_empty()) {
             (true, false) => {
                 let text = report::blind_words(&blind);
@@ -82,7 +82,7 @@ impl Watch {
                 self.notify(NoticeKind::Blind, None, "cannot see: telemetry is broken", text, out);
             }
             // Fresh evidence after a rollback is not blind yet, and sees nothing yet either.
-            (false, true) if evidence.unwrap_or(&self.evidence).sees(&self.blind) => {
+            (false, true) if evidence.sees(&self.blind) => {
                 self.record(Entry::BlindEnded, now, out);
                 self.notify(NoticeKind::SightBack, None, "sees again", String::new(), out);
             }
@@ -386,6 +386,9 @@ impl Watch {
             return;
         }
         let name = format!("{} {}", self.deployment.service, self.deployment.release.version);
+        let contacts = if kind.pages() { report::contacts_text(self) } else { String::new() };
+        let newline = if contacts.is_empty() || text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        let text = format!("{text}{newline}{contacts}");
         out.push(Effect::Notify(Notice { kind, severity, title: format!("{name} {what}"), text }));
     }
 }

@@ -178,8 +178,14 @@ pub enum NoticeKind {
     RollbackBegan,
     /// A plan came to an end that needs a person.
     NeedsPerson,
+    /// How far a plan is that takes long.
+    Progress,
     /// It helped.
     Recovered,
+    /// A checkpoint after a rollback was taken.
+    Checkpoint,
+    /// A checkpoint after a rollback was taken, and the service does not keep what it must.
+    CheckpointMissed,
     /// The agent started again in the middle.
     Restarted,
     /// A release is shown to be well.
@@ -207,13 +213,16 @@ impl NoticeKind {
             | NoticeKind::CannotPlan
             | NoticeKind::RollbackBegan
             | NoticeKind::Storm
+            | NoticeKind::CheckpointMissed
             | NoticeKind::NeedsPerson => true,
             NoticeKind::SightBack
             | NoticeKind::Degraded
             | NoticeKind::WouldRollBack
             | NoticeKind::Mitigation
             | NoticeKind::Recommended
+            | NoticeKind::Progress
             | NoticeKind::Recovered
+            | NoticeKind::Checkpoint
             | NoticeKind::Restarted
             | NoticeKind::StormOver
             | NoticeKind::Healthy => false,

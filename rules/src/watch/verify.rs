@@ -69,7 +69,10 @@ impl Watch {
                     text,
                     out,
                 );
-                self.close(Outcome::RolledBack, Vec::new(), now, out);
+                // What was practised needs no looking after: the release that was turned back comes back soon.
+                if self.drill || !self.begin_aftercare(now, out) {
+                    self.close(Outcome::RolledBack, Vec::new(), now, out);
+                }
             }
             // A rollback is never rolled back by the agent itself: from here on it is a person's matter.
             VerificationResult::NotRecovered(why) => {
@@ -88,7 +91,7 @@ impl Watch {
         }
     }
 
-    fn suspended(&self, why: &str, now: Timestamp) -> FleetEntry {
+    pub(super) fn suspended(&self, why: &str, now: Timestamp) -> FleetEntry {
         FleetEntry::AutoSuspended { reason: format!("{}: {why}", self.deployment.service), at: now }
     }
 

@@ -54,6 +54,10 @@ fn random_world(seed: u64) -> (World, Dice) {
     let mut rules = if dice.one_in(3) { rules(level) } else { impatient(level) };
     rules.runbook = three_steps(level).runbook;
     rules.watch.watch_for = Span::from_minutes(20);
+    if dice.one_in(2) {
+        rules.watch.checkpoints =
+            super::aftercare::checkpoints(&[("soon", 120), ("later", 400), ("last", 900)]);
+    }
     let loads =
         [WELL, BAD, Load { slow: 4.0, ..WELL }, Load { up: 0.0, ..WELL }, Load { errors: 0.07, ..WELL }];
     let mut load = || loads[(dice.next() % 5) as usize];

@@ -73,7 +73,7 @@ impl Service {
       errors: {{ source: main, measure: {{ proportion: {{ of: 'http_requests_total{{job="{JOB}"}}', bad: {{ code: "5.." }} }} }} }}
 {more}    watch:
       {{ look_every: 1s, warm_up: 0s, baseline_span: 10m, baseline_gap: 1s, baseline_window: 5s, seasonal_days: 0,
-        blind_after: 15s, max_sample_age: 11s, verify_for: 40s, verify_soak: 5s, {watch} }}
+        blind_after: 15s, max_sample_age: 11s, verify_for: 40s, verify_soak: 5s, checkpoints: {{}}, {watch} }}
     guards: {{ known_good_for: 10s, known_good_requests: 100 }}
     statistics: {{ {statistics} }}
 "#

@@ -279,7 +279,7 @@ services:
     autonomy: {{ level: auto }}
     signals:
       availability: {{ source: health, measure: {{ availability: {{ up: probe_success }} }} }}
-    watch: {{ look_every: 500ms, watch_for: 1h, verify_for: 30s, verify_soak: 1s, soak: 1s, max_sample_age: 3s }}
+    watch: {{ look_every: 500ms, watch_for: 1h, verify_for: 30s, verify_soak: 1s, soak: 1s, max_sample_age: 3s, checkpoints: {{}} }}
     guards: {{ known_good_for: 0s, known_good_requests: 0{guards} }}
 "#
     )

@@ -53,7 +53,7 @@ services:
         measure: {{ proportion: {{ of: 'http_requests_total{{service="checkout"}}', bad: {{ code: "5.." }} }} }}
     watch:
       {{ look_every: 1s, watch_for: 120s, soak: 10s, baseline_span: 20s, baseline_gap: 1s, baseline_window: 1s,
-        seasonal_days: 0, blind_after: 6s, max_sample_age: 3s, verify_for: 60s, verify_soak: 5s }}
+        seasonal_days: 0, blind_after: 6s, max_sample_age: 3s, verify_for: 60s, verify_soak: 5s, checkpoints: {{}} }}
     guards: {{ known_good_for: 10s, known_good_requests: 100 }}
     statistics: {{ healthy_below: 3%, dispersion: 1 }}
 "#

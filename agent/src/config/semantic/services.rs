@@ -36,6 +36,11 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
         if own("guards") {
             subject.add_all(findings, &["services", name.as_str(), "guards"], service.guards.problems());
         }
+        if own("contacts") {
+            let start = ["services", name.as_str(), "contacts"];
+            subject.add_all(findings, &start, super::contact_problems(&service.contacts));
+        }
+        checkpoints(subject, findings, name.as_str(), service);
         if own("statistics") {
             subject.add_all(
                 findings,
@@ -109,6 +114,21 @@ fn add_here<'f>(
 ) -> Option<&'f mut super::Finding> {
     let start: Vec<String> = start.iter().map(|step| (*step).to_owned()).collect();
     Some(findings.add_at(subject.written, &start, key, text))
+}
+
+/// Bounds of checkpoints that say nothing about a signal of this kind: they would be unknown for ever.
+fn checkpoints(subject: &Subject<'_>, findings: &mut Findings, name: &str, service: &Service) {
+    for (checkpoint, settings) in &service.watch.checkpoints {
+        for (signal, target) in &settings.bounds {
+            let config = service.signals.get(signal);
+            let Some(misfit) = config.and_then(|config| target.misfit(&config.measure)) else { continue };
+            let text = format!("checkpoint `{checkpoint}` wants `{signal}` {target}: {misfit}");
+            let at = format!("watch.checkpoints.{checkpoint}.bounds.{signal}");
+            if let Some(finding) = subject.add(findings, &["services", name], &at, text) {
+                finding.advice = Some("change the bound, the kind of the signal or its name".into());
+            }
+        }
+    }
 }
 
 fn patience(subject: &Subject<'_>, findings: &mut Findings, name: &str, service: &Service) {

@@ -268,7 +268,7 @@ fn a_report_reads_like_a_compiler() {
     4 |     watch: { soka…
       |              ^^^^
       = key: services.checkout.watch.soka
-      = expected: one of: look_every, watch_for, soak, warm_up, warm_up_requests, instance, baseline_span, baseline_gap, baseline_window, seasonal_days, blind_after, max_sample_age, verify_for, verify_soak, approval_expires
+      = expected: one of: look_every, watch_for, soak, warm_up, warm_up_requests, instance, baseline_span, baseline_gap, baseline_window, seasonal_days, blind_after, max_sample_age, verify_for, verify_soak, approval_expires, progress_every, checkpoints
       = help: did you mean `soak`?
 
     1 problem
@@ -278,4 +278,36 @@ fn a_report_reads_like_a_compiler() {
         (&json["problems"][0]["line"], &json["problems"][0]["key"]),
         (&4.into(), &"services.checkout.watch.soka".into())
     );
+}
+
+#[test]
+fn checkpoints_contacts_and_the_deployment_log_name_their_keys() {
+    let text = r#"
+version: 1
+deployment_log: { file: deployments.md }
+defaults:
+  contacts: { "on call": "x" }
+  watch: { checkpoints: { late: { after: 9d } } }
+signals: { prometheus: { main: { url: "http://localhost:9090" } } }
+services:
+  shop:
+    signals:
+      latency: { source: main, measure: { latency: { buckets: x_bucket } } }
+    contacts: { on_call: "" }
+    watch: { checkpoints: { soon: { after: 5m, bounds: { latency: { above: 300ms } } } } }
+"#;
+    let files = Files::of(&[("turnback.yaml", text)]);
+    let report = check(&files.inputs(&["turnback.yaml"])).to_string();
+    for expected in [
+        "key: deployment_log.file",
+        "is not an absolute path",
+        "key: defaults.contacts.on call",
+        "key: defaults.watch.checkpoints.late.after",
+        "expected 1s to 1w",
+        "key: services.shop.contacts.on_call",
+        "key: services.shop.watch.checkpoints.soon.bounds.latency",
+        "a latency must be below something",
+    ] {
+        assert!(report.contains(expected), "{expected} is not in\n{report}");
+    }
 }

@@ -255,3 +255,37 @@ services:
     let files = Files::of(&[("a.json", &shown)]);
     assert_eq!(load(&files.inputs(&["a.json"])).config, loaded.config);
 }
+
+#[test]
+fn a_service_replaces_checkpoints_as_a_whole_and_contacts_one_by_one() {
+    let text = r#"
+version: 1
+defaults:
+  watch: { soak: 7m, checkpoints: { hour: { after: 1h } } }
+  contacts: { on_call: pager 1, lead: Grace }
+services:
+  plain: {}
+  none: { watch: { checkpoints: {} } }
+  own:
+    watch: { verify_soak: 9s, checkpoints: { two-hours: { after: 2h, bounds: { errors: { below: 1% } } } } }
+    contacts: { on_call: pager 2 }
+"#;
+    let files = Files::of(&[("a.yaml", text)]);
+    let config = load(&files.inputs(&["a.yaml"])).config;
+    let rules = |name: &str| config.rule_set(&service(name), &environment("production"));
+    let names = |name: &str| rules(name).watch.checkpoints.into_keys().collect::<Vec<_>>();
+    assert_eq!(
+        (names("plain"), names("none"), names("own")),
+        (vec!["hour".to_owned()], vec![], vec!["two-hours".to_owned()])
+    );
+    assert_eq!(
+        (rules("none").watch.soak, rules("own").watch.soak),
+        (Span::from_minutes(7), Span::from_minutes(7))
+    );
+    assert_eq!(rules("own").contacts["on_call"], "pager 2");
+    assert_eq!(rules("own").contacts["lead"], "Grace");
+    let shipped =
+        load(&Files::of(&[("a.yaml", "version: 1\nservices: { x: {} }\n")]).inputs(&["a.yaml"])).config;
+    let shipped = shipped.rule_set(&service("x"), &environment("production")).watch.checkpoints;
+    assert_eq!(shipped, rules::checkpoint::standard());
+}
