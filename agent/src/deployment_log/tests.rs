@@ -68,7 +68,7 @@ fn story() -> Vec<Entry> {
     let intended = |step, direction| Entry::StepIntended { step, direction, attempt: 1 };
     let done = |output: &str| StepOutcome::Done { output: output.into(), changed: true };
     vec![
-        Entry::RollbackAsked { by: "ann".into() },
+        Entry::RollbackAsked { by: "ann".into(), drill: false },
         Entry::PlanDrawn { plan: Box::new(plan), digest },
         Entry::ExecutionBegan { by_person: true },
         intended(0, Direction::Apply),

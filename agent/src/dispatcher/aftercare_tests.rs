@@ -21,8 +21,15 @@ async fn looked_after(dir: &std::path::Path) -> (Running, WatchId) {
     let (now, plan) = (clock::now(), plan(&id));
     let place = || (service(), environment(), plan.id.clone());
     let ((service, environment, name), from) = (place(), plan.from.version.clone());
-    let began =
-        FleetEntry::RollbackBegan { service, environment, plan: name, from, by_person: false, at: now };
+    let began = FleetEntry::RollbackBegan {
+        service,
+        environment,
+        plan: name,
+        from,
+        by_person: false,
+        drill: false,
+        at: now,
+    };
     let ((service, environment, name), running) = (place(), Some(plan.to.clone()));
     let ended = FleetEntry::RollbackEnded { service, environment, plan: name, running, at: now };
     let digest = plan.digest();
@@ -91,7 +98,7 @@ async fn a_person_can_turn_the_service_back_further() {
     let (agent, id) = looked_after(dir.path()).await;
     let to = Some(Version::new("v0").unwrap());
     let (service, environment) = (service(), environment());
-    let answer = agent.person(PersonAsk::Rollback { service, environment, to }).await;
+    let answer = agent.person(PersonAsk::Rollback { service, environment, to, drill: false }).await;
     assert!(answer.as_ref().is_ok_and(|words| words.starts_with("the rollback begins")), "{answer:?}");
     assert_eq!(phase(&agent, &id).await, "closed: rolled back, recovered");
     agent.end().await;

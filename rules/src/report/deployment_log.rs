@@ -41,7 +41,9 @@ impl LogBook {
     pub fn take(&mut self, at: Timestamp, entry: &Entry) -> Option<String> {
         match entry {
             Entry::PlanDrawn { plan, .. } => self.plan = Some((**plan).clone()),
-            Entry::ApprovalGiven { by, .. } | Entry::RollbackAsked { by, .. } => self.asked_by = Some(by.clone()),
+            Entry::ApprovalGiven { by, .. } | Entry::RollbackAsked { by, .. } => {
+                self.asked_by = Some(by.clone())
+            }
             Entry::StepIntended { direction, attempt, .. } => {
                 self.intended = Some((at, *direction, *attempt))
             }
