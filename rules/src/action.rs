@@ -173,6 +173,17 @@ impl ActionSpec {
         }
     }
 
+    /// Whether it looks and changes nothing, as far as that shows: what only asks, waits for a rollout, or gets a page.
+    pub fn only_looks(&self) -> bool {
+        match self {
+            ActionSpec::Http(http) => http.method == "GET",
+            ActionSpec::Kubernetes(spec) => {
+                matches!(spec.operation, kubernetes::KubernetesOperation::Wait(_))
+            }
+            other => other.only_asks(),
+        }
+    }
+
     /// One line that says exactly what will be done, without secrets.
     pub fn words(&self) -> String {
         match self {

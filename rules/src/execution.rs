@@ -230,6 +230,12 @@ impl Execution {
                     format!("an earlier attempt at {name} may have worked, the last one failed: {reason}");
                 (StepState::Stuck(why), reason.clone())
             }
+            // The release is back. That an answer is not the hoped-for one is a reason to call somebody, and none to bring
+            // the bad release back.
+            StepOutcome::Failed { reason, .. } if self.plan.steps[step].asks && self.has_turned_back() => {
+                let why = format!("{name} failed when the service was turned back, which stays so: {reason}");
+                (StepState::Stuck(why), reason.clone())
+            }
             StepOutcome::Failed { reason, .. } => (StepState::Failed, reason.clone()),
             StepOutcome::Unknown { reason, .. } if may_repeat && attempt < MOST_ATTEMPTS => {
                 (again(true), reason.clone())
@@ -250,6 +256,16 @@ impl Execution {
         self.last_words = words;
         self.states[step] = state;
         Ok(())
+    }
+
+    /// Whether something of the release is undone: a step that says so is done, or, where none says what it undoes, any that
+    /// could be undone again.
+    fn has_turned_back(&self) -> bool {
+        let says = self.plan.steps.iter().any(|step| !step.undoes.is_empty());
+        let turns = |step: &Step| {
+            if says { !step.undoes.is_empty() } else { !step.asks && step.undo != Undo::NotNeeded }
+        };
+        self.states().any(|(step, state)| *state == StepState::Done && turns(step))
     }
 
     /// What is next.

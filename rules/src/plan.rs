@@ -8,6 +8,7 @@ use crate::runbook::{BadTemplate, Runbook, Values, fill_action};
 use crate::units::Span;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// One effect on one target, with everything filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,12 @@ pub struct Step {
     /// Where in a written procedure it comes from, if its runbook says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// What the deployment brought that this undoes; empty if it belongs to every rollback.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub undoes: BTreeSet<Change>,
+    /// Whether it only asks or tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks: bool,
     /// What it does.
     pub action: ActionSpec,
     /// What is known about repeating it.
@@ -177,6 +184,8 @@ pub fn draw_up(
         Ok(Step {
             name: template.name.clone(),
             from: template.from.clone(),
+            undoes: template.undoes.clone(),
+            asks: template.asks,
             action: filled(&template.action)?,
             class: template.class,
             inspect: match &template.inspect {

@@ -45,6 +45,10 @@ pub struct RunbookStep {
     pub undoes: BTreeSet<Change>,
     /// What it does.
     pub action: ActionSpec,
+    /// Whether it only asks or tells. When it fails behind a step that has turned something back, the plan stops and calls a
+    /// person: an answer that is no brings no bad release back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub asks: bool,
     /// What is known about repeating it. There is no default: somebody must have thought about it.
     pub class: EffectClass,
     /// How one looks whether it is already done. Required for `lookup` and `compare_and_set`.

@@ -8,6 +8,8 @@ mod acting;
 mod aftercare;
 #[path = "road/blame.rs"]
 mod blame;
+#[path = "road/checks.rs"]
+mod checks;
 #[path = "road/flapping.rs"]
 mod flapping;
 #[path = "road/laws.rs"]

@@ -10,6 +10,7 @@ mod deploy;
 mod edge;
 mod git;
 mod hostile;
+mod injection;
 mod kubernetes;
 mod native;
 mod redis;

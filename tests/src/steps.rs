@@ -43,6 +43,7 @@ impl Rig {
             name: StepName::new("turn").context("a step's name")?,
             from: None,
             undoes: Default::default(),
+            asks: false,
             action: serde_saphyr::from_str(action).with_context(|| format!("reading {action}"))?,
             class,
             inspect: None,
@@ -69,6 +70,8 @@ impl Rig {
         let step = Step {
             name: template.name,
             from: None,
+            undoes: Default::default(),
+            asks: false,
             action: fill_action(&template.action, &values)?,
             class: template.class,
             inspect: None,

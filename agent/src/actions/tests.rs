@@ -41,6 +41,8 @@ impl World {
         Step {
             name: StepName::new("turn").unwrap(),
             from: None,
+            undoes: Default::default(),
+            asks: false,
             action: self.script(&format!("echo apply $TURNBACK_KEY >> journal; {then}")),
             class,
             inspect: look

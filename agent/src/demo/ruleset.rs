@@ -144,6 +144,7 @@ fn runbook(place: &Place<'_>) -> anyhow::Result<Runbook> {
             name: StepName::new(name)?,
             from: None,
             undoes: Default::default(),
+            asks: false,
             action,
             class,
             inspect,

@@ -30,6 +30,8 @@ fn step(name: &str) -> Step {
     Step {
         name: StepName::new(name).unwrap(),
         from: Some("section 4.1".into()),
+        undoes: Default::default(),
+        asks: false,
         action: command(&["/usr/local/bin/set-image", name, "v1"]),
         class: EffectClass::Keyed,
         inspect: None,

@@ -118,6 +118,8 @@ fn stage(recorder: &mut Recorder, out: &Expanded, example: &Example, case: Case)
     Ok(Step {
         name: StepName::new("example").map_err(|bad| Fault::Example(bad.to_string()))?,
         from: None,
+        undoes: Default::default(),
+        asks: false,
         action: recorder.redirect(Role::Apply, &out.action, applied)?,
         class: out.class,
         inspect: question(Role::Inspect, &out.inspect, looked, recorder)?,

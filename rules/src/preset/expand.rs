@@ -14,7 +14,7 @@
 
 use super::check::NOT_OF_A_PRESET;
 use super::input::Given;
-use super::{Format, Input, Preset};
+use super::{Danger, Format, Input, Preset};
 use crate::action::{
     ActionSpec, CommandSpec, EffectClass, HttpSpec, HttpSuccess, InspectSpec, Reversibility, SecretRef, Undo,
 };
@@ -28,6 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Expanded {
     /// What it does.
     pub action: ActionSpec,
+    /// Whether it only asks or tells.
+    pub asks: bool,
     /// What is known about repeating it.
     pub class: EffectClass,
     /// How one looks whether it is already done.
@@ -56,6 +58,7 @@ impl Preset {
         };
         Ok(Expanded {
             action: one("apply", &self.apply)?,
+            asks: self.danger == Danger::None,
             class: self.class,
             inspect: question("inspect", &self.inspect)?,
             verify: question("verify", &self.verify)?,

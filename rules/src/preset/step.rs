@@ -39,6 +39,8 @@ struct Written {
     #[serde(default, deserialize_with = "known")]
     preset: Option<Box<super::Expanded>>,
     #[serde(default)]
+    asks: Option<bool>,
+    #[serde(default)]
     class: Option<EffectClass>,
     #[serde(default)]
     inspect: Option<InspectSpec>,
@@ -80,6 +82,7 @@ impl<'de> Deserialize<'de> for RunbookStep {
                     name: step.name,
                     from: step.from,
                     undoes: step.undoes,
+                    asks: step.asks.unwrap_or_else(|| action.only_looks()),
                     action,
                     class: step.class.ok_or_else(|| D::Error::missing_field("class"))?,
                     inspect: step.inspect,
@@ -110,6 +113,7 @@ impl<'de> Deserialize<'de> for RunbookStep {
             name: step.name,
             from: step.from,
             undoes: step.undoes,
+            asks: step.asks.unwrap_or(preset.asks),
             action: preset.action,
             class: step.class.unwrap_or(preset.class),
             inspect: step.inspect.or(preset.inspect),

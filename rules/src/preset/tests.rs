@@ -2,6 +2,7 @@
 
 mod hostile;
 mod library;
+mod payloads;
 mod reading;
 
 use super::*;

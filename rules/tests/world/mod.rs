@@ -163,6 +163,7 @@ pub fn runbook(steps: &[(&str, EffectClass, Undo)]) -> Runbook {
         name: StepName::new(*name).unwrap(),
         from: None,
         undoes: Default::default(),
+        asks: false,
         action: command(&["/bin/act", name, "{{to.version}}"]),
         class: *class,
         inspect: None,

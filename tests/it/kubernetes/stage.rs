@@ -153,6 +153,8 @@ impl Stage {
         Step {
             name: StepName::new("turn").expect("a plain word is a name"),
             from: None,
+            undoes: Default::default(),
+            asks: false,
             action: serde_json::from_value(action).expect("the action is one of the family"),
             class: EffectClass::CompareAndSet,
             inspect: None,

@@ -118,6 +118,8 @@ pub(in crate::cli) fn plan_answer() -> Value {
     let step = Step {
         name: StepName::new("deploy").unwrap(),
         from: Some("Application, step 2".into()),
+        undoes: Default::default(),
+        asks: false,
         action: ActionSpec::Command(command(&["/usr/local/bin/deploy", "--to", "1.3.9", "two words"])),
         class: EffectClass::CompareAndSet,
         inspect: Some(InspectSpec {
