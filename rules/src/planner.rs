@@ -97,7 +97,8 @@ steps:
         let plain = "steps:\n- { name: all, class: keyed, action: { command: { argv: [/bin/all] } } }\n";
         let moved = |version: &str| Err(CannotPlan::SchemaMoved { version: version.into() });
         let nothing = |change| Err(CannotPlan::NothingUndoes { change });
-        let table: [(&str, Option<&[Change]>, &[&str], Result<&str, CannotPlan>); 10] = [
+        type Row<'a> = (&'a str, Option<&'a [Change]>, &'a [&'a str], Result<&'a str, CannotPlan>);
+        let table: [Row<'_>; 10] = [
             (RUNBOOK, None, &[], Ok(whole)),
             (RUNBOOK, Some(&[Flags]), &[], Ok("announce flag verify")),
             (RUNBOOK, Some(&[Code]), &[], Ok("announce image verify")),

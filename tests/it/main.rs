@@ -13,6 +13,7 @@ mod hostile;
 mod injection;
 mod kubernetes;
 mod native;
+mod practice;
 mod redis;
 mod road;
 mod runbooks;

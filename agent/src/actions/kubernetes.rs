@@ -144,9 +144,6 @@ impl Kubernetes {
         if let Some(refusal) = self.refusal(cluster, &before, context).await? {
             return Ok(Attempt::Over(permanent(refusal)));
         }
-        if let Some(third) = history::third_release(cluster, &self.spec, &before, &goal, context).await? {
-            return Ok(Attempt::Over(failed(FailureKind::Retryable, third)));
-        }
         let patch = match goal.patch(&before, context) {
             Ok(patch) => patch,
             Err(reason) => return Ok(Attempt::Over(permanent(reason))),
@@ -329,8 +326,10 @@ impl Kubernetes {
         if let Some(reason) = self.refusal(&cluster, &before, context).await? {
             return Ok(Tried::Fails { reason });
         }
+        // The controller makes all pods those of one release, so that this is no reason against acting; but somebody may
+        // be at work there.
         if let Some(reason) = history::third_release(&cluster, &self.spec, &before, &goal, context).await? {
-            return Ok(Tried::Fails { reason });
+            return Ok(Tried::Unclear { reason });
         }
         let patch = match goal.patch(&before, context) {
             Ok(patch) => patch,

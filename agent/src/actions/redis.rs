@@ -143,8 +143,11 @@ impl Redis {
         }
     }
 
-    /// What can be said without touching anything.
-    async fn try_out(&self, deadline: Instant) -> Result<String, Trouble> {
+    /// What can be said without touching anything; nothing if its effect is there.
+    async fn try_out(&self, deadline: Instant) -> Result<Option<String>, Trouble> {
+        if !matches!(self.operation, RedisOperation::Depth(_)) && self.look(deadline).await? {
+            return Ok(None);
+        }
         let changing = AtomicBool::new(false);
         let mut session = self.session(deadline, &changing).await?;
         match &self.operation {
@@ -154,18 +157,18 @@ impl Redis {
                     let words = format!("more than {} keys match {}", delete.at_most, delete.pattern);
                     return Err(Trouble::Wrong(words));
                 }
-                Ok(format!("{found} keys match {}; none was touched", delete.pattern))
+                Ok(Some(format!("{found} keys match {}; none was touched", delete.pattern)))
             }
             // Whether it is deep enough is asked when it is time.
             RedisOperation::Depth(check) => {
-                Ok(depth(&mut session, check).await?.unwrap_or_else(|words| format!("now {words}")))
+                Ok(Some(depth(&mut session, check).await?.unwrap_or_else(|words| format!("now {words}"))))
             }
             RedisOperation::RqSuspend(_)
             | RedisOperation::RqResume
             | RedisOperation::Set(_)
             | RedisOperation::Delete(_) => {
                 session.ask::<()>(&cmd("PING")).await?;
-                Ok("Redis answers; nothing was changed".into())
+                Ok(Some("Redis answers; nothing was changed".into()))
             }
         }
     }
@@ -270,7 +273,8 @@ impl Action for Redis {
     async fn rehearse(&self, context: &Context) -> Tried {
         let deadline = Instant::now() + context.timeout.duration();
         match self.try_out(deadline).await {
-            Ok(how) => Tried::Works { how },
+            Ok(None) => Tried::AlreadyThere,
+            Ok(Some(how)) => Tried::Works { how },
             Err(trouble) => {
                 let reason = self.shown(&trouble.words());
                 match trouble.kind() {

@@ -162,8 +162,8 @@ impl<F: Family> Case<F> {
             "    - {{ name: switch, class: {class}, timeout: {timeout}s, action: {{ {action} }}{undo} }}\n"
         );
         if cell.boundary == Boundary::InCompensation {
-            // The next step certainly fails, so that the first one is undone.
-            let failing = "action: { command: { argv: [/nonexistent/program] } }";
+            // The next step fails when it is run, and not when it is rehearsed, so that the first one is undone.
+            let failing = "action: { command: { argv: [/bin/false] } }";
             steps.push_str(&format!("    - {{ name: fail, class: one_shot, {failing} }}\n"));
         }
         daemon.reconfigure(&config(&service, &steps, guards))?;

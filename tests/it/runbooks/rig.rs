@@ -35,7 +35,7 @@ const PAST: Duration = Duration::from_secs(22);
 /// For a whole rollback on a busy machine; an idle one needs a third of it.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// How the service is watched, in seconds instead of minutes. Checkpoints of the time after a rollback belong here.
+/// How the service is watched, and looked after when it is back: in seconds instead of minutes, hours and a day.
 const WATCH: &str = r"    watch:
       look_every: 1s
       watch_for: 300s
@@ -48,7 +48,15 @@ const WATCH: &str = r"    watch:
       max_sample_age: 5s
       verify_for: 120s
       verify_soak: 5s
+      checkpoints:
+        immediate: { after: 6s }
+        extended: { after: 9s }
+        30-minutes: { after: 12s, bounds: { errors: { below: 20% } } }
+        24-hours: { after: 15s }
 ";
+
+/// Their names, in their order.
+const CHECKPOINTS: [&str; 4] = ["immediate", "extended", "30-minutes", "24-hours"];
 
 /// What a test hands to the daemon.
 #[derive(Debug)]
@@ -232,6 +240,11 @@ impl Told {
                 .find(|line| line.starts_with(&format!("| {} | {} |", number + 1, step.title())));
             let done = row.is_some_and(|row| row.contains("| done"));
             assert!(done, "{}: {row:?} in {draft}", step.title());
+        }
+        let taken = self.records.iter().filter(|record| record.kind == "checkpoint_taken").count();
+        assert_eq!(taken, CHECKPOINTS.len(), "{story}");
+        for name in CHECKPOINTS {
+            assert!(draft.contains(name), "the checkpoint {name}: {draft}");
         }
         for words in ["Time to detect", "Time to decide", "Time to recover"] {
             assert!(draft.contains(words), "{words}: {draft}");

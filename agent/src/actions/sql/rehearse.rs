@@ -49,6 +49,9 @@ impl Sql {
                 works("in a transaction that was rolled back")
             }
             SqlOperation::Statement(all) => {
+                if self.fenced(None, context, deadline).await? {
+                    return Ok(Tried::AlreadyThere);
+                }
                 let mut connection = self.connect(None).await?;
                 for text in &all.statements {
                     understand(&mut connection, text).await?;
@@ -68,11 +71,11 @@ impl Sql {
             SqlOperation::Check(check) => {
                 let answer = self.ask(check, None, deadline).await?;
                 // What it must be is what it is afterwards.
-                works(&judged(check, answer).map_or_else(|now| format!("now {now}"), |now| now))
+                works(&judged(check, answer).unwrap_or_else(|now| format!("now {now}")))
             }
             SqlOperation::Migrations(check) => {
                 let state = self.migrations_as_expected(check, deadline).await?;
-                works(&state.map_or_else(|now| format!("now {now}"), |now| now))
+                works(&state.unwrap_or_else(|now| format!("now {now}")))
             }
             SqlOperation::Backup(_) | SqlOperation::Restore(_) | SqlOperation::Swap(_) => {
                 goodbye(self.connect(None).await?).await;

@@ -97,37 +97,3 @@ fn every_example_sends_what_it_says() {
         }
     }
 }
-
-/// Writes what the examples send, for whoever adds a preset: read it against the vendor's documentation before it goes
-/// into the file. `cargo test -p rules --lib what_the_examples_send -- --ignored --nocapture`
-#[test]
-#[ignore = "prints; asserts nothing about the library"]
-#[expect(clippy::disallowed_macros, reason = "printing is all that it is for")]
-fn what_the_examples_send() {
-    let mut all = serde_json::Map::new();
-    for (name, text) in PRESETS {
-        let mut value: Value = serde_saphyr::from_str(text).unwrap();
-        let examples = value.as_object_mut().unwrap().remove("examples").unwrap();
-        let preset: Preset = serde_json::from_value(value).unwrap();
-        let sent = examples.as_array().unwrap().iter().map(|example| {
-            let with = serde_json::from_value(example["with"].clone()).unwrap();
-            let out = preset.carried_out(&with).unwrap_or_else(|words| panic!("{name}: {words}"));
-            let Undo::Action(undo) = &out.undo else {
-                return json!({
-                    "sends": Sent::of(&out.action, secret),
-                    "looks": out.inspect.map(|one| Sent::of(&one.action, secret)),
-                    "verifies": out.verify.map(|one| Sent::of(&one.action, secret)),
-                });
-            };
-            json!({
-                "sends": Sent::of(&out.action, secret),
-                "looks": out.inspect.map(|one| Sent::of(&one.action, secret)),
-                "verifies": out.verify.map(|one| Sent::of(&one.action, secret)),
-                "undoes": Sent::of(undo, secret),
-            })
-        });
-        all.insert(name.into(), sent.collect());
-    }
-    assert_eq!(all.len(), PRESETS.len());
-    println!("{}", Value::Object(all));
-}
