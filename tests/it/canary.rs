@@ -51,10 +51,13 @@ fn assert_told(card: &Value, name: &str, step: f64) -> Result<()> {
     Ok(())
 }
 
-/// One pod each, and a canary that goes from one to five percent so long after it was deployed.
-async fn step_to_five_percent(statistics: &'static str, wait: Duration, limit: Duration) -> Result<()> {
+/// One pod each, and a canary that goes from one to five percent so long after it was deployed; how long it took to be
+/// found. `dice`: which series of them.
+async fn step_to_five_percent(statistics: &'static str, wait: Duration, dice: u64) -> Result<Duration> {
     let service = Service { statistics, more_signals: LATENCY, ..OBSERVED };
-    let rig = Rig::usual(1, service, true).await?;
+    let rolled = |version| Release { seed: dice, ..release(version) };
+    let arms = Arms::start(1, &rolled("v1"), &rolled("v2")).await?;
+    let rig = Rig::open(arms, &[], &[service], true).await?;
     let _users = [rig.arms.load(Side::Control, RATE)?, rig.arms.load(Side::Canary, RATE)?];
     rig.deploy().await?;
     let deployed = Instant::now();
@@ -64,15 +67,20 @@ async fn step_to_five_percent(statistics: &'static str, wait: Duration, limit: D
     let (took, card) = rig.until_degraded(step, PATIENCE).await?;
     assert_eq!(card["row"], "canary-errors", "{card:#}");
     assert_told(&card, "errors", after)?;
-    assert!(took <= limit, "{took:?}");
-    Ok(())
+    Ok(took)
 }
 
+/// Of 150 such steps in a simulation half are decided within 17 s and nine of ten within 29 s: one that is not happens, two
+/// in a row are a finding.
 #[tokio::test]
 async fn a_step_from_one_to_five_percent_is_decided_in_half_a_minute() -> Result<()> {
-    // Of 150 such steps in a simulation half are decided within 17 s and nine of ten within 29 s. The dice of the pods are
-    // the same in each run.
-    step_to_five_percent("dispersion: 1", Duration::ZERO, Duration::from_secs(30)).await
+    const LIMIT: Duration = Duration::from_secs(30);
+    let first = step_to_five_percent("dispersion: 1", Duration::ZERO, 1).await?;
+    if first > LIMIT {
+        let second = step_to_five_percent("dispersion: 1", Duration::ZERO, 2).await?;
+        assert!(second <= LIMIT, "{first:?} and {second:?}");
+    }
+    Ok(())
 }
 
 /// A release that turns bad later has its good time against it, and the many moments at which it could have. Here the
@@ -80,7 +88,9 @@ async fn a_step_from_one_to_five_percent_is_decided_in_half_a_minute() -> Result
 /// of ten within 39 s.
 #[tokio::test]
 async fn a_step_in_the_middle_of_the_watch_is_decided_and_dated_too() -> Result<()> {
-    step_to_five_percent("", Duration::from_secs(20), Duration::from_secs(75)).await
+    let took = step_to_five_percent("", Duration::from_secs(20), 1).await?;
+    assert!(took <= Duration::from_secs(75), "{took:?}");
+    Ok(())
 }
 
 #[tokio::test]

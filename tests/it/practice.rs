@@ -93,7 +93,9 @@ async fn a_plan_is_shown_and_tried_before_anybody_decided_it() -> Result<()> {
     let output = shop.turnback(&["plan", "shop"]).await?;
     let text = said(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
-    for part in ["v2 back to v1", "this is the plan that would be drawn up now", "all 1 steps would go through"] {
+    for part in
+        ["v2 back to v1", "this is the plan that would be drawn up now", "all 1 steps would go through"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("/nowhere/flag-off"), "the deployment brought no flag: {text}");
@@ -102,7 +104,10 @@ async fn a_plan_is_shown_and_tried_before_anybody_decided_it() -> Result<()> {
     let news = json!({ "service": "shop", "version": "v3", "previous": "v2", "id": "v3" });
     ensure!(shop.daemon.post("/v1/events", &news).await?.0 == 202);
     let text = said(&shop.turnback(&["plan", "shop", "--dry-run", "--to", "v1"]).await?);
-    assert!(text.contains("1 of 2 steps would fail: gone: the program /nowhere/flag-off cannot be run"), "{text}");
+    assert!(
+        text.contains("1 of 2 steps would fail: gone: the program /nowhere/flag-off cannot be run"),
+        "{text}"
+    );
     assert_eq!(shop.effects()?, []);
     let records = shop.daemon.verified_records().await?;
     assert!(records.iter().all(|record| record.kind != "plan_drawn"), "showing writes nothing down");

@@ -75,7 +75,7 @@ async fn a_dry_run_takes_a_migration_back_and_keeps_nothing_of_it() -> Result<()
     server.run("shop", tables).await?;
     let down = |version: &str, sql: &str| {
         let operation = format!(
-            "{{ down: {{ tool: dbmate, table: schema_migrations, version: '{version}', previous: '1', sql: '{sql}' }} }}"
+            "{{ down: {{ tool: dbmate, table: schema_migrations, version: '{version}', sql: '{sql}' }} }}"
         );
         rig(&server, &operation)
     };

@@ -50,7 +50,8 @@ pub struct Arms {
 }
 
 impl Arms {
-    /// Starts `pods` pods of each release. The fields `pod` and `seed` of a release are replaced, pod by pod.
+    /// Starts `pods` pods of each release. The field `pod` of a release is replaced, pod by
+    /// pod; `seed` says which series of dice all of them are in.
     ///
     /// # Errors
     /// If `pods` is 0 or above 20, or a pod does not start.
@@ -134,7 +135,7 @@ async fn start(pods: usize, side: Side, release: &Release) -> Result<Vec<Victim>
     for index in 0..pods {
         let name = format!("{}-{index}", side.name());
         // Any two that differ will do: the seed is where a pod begins in one long series of dice.
-        let seed = (1 + side as u64) << 32 | index as u64;
+        let seed = release.seed.wrapping_sub(1) << 40 | (1 + side as u64) << 32 | index as u64;
         let release = Release { pod: Some(name.clone()), seed, ..release.clone() };
         started.push(Victim::start(&release).await.with_context(|| format!("starting the pod {name}"))?);
     }
