@@ -203,8 +203,8 @@ fn plans_drawn_up_with_samples() {
 }
 
 /// A check that fails at the end must not leave the service between two releases, closed for writes.
-#[test]
-fn a_plan_that_cannot_go_back_all_the_way_does_not_go_back_half_way() {
+/// How the plan of `kubernetes-workers` with a down migration ends when this step says no, and that nothing was undone.
+fn ends_when_it_says_no(failing: &str) -> String {
     let at: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
     let (_, runbook) = all().into_iter().find(|(name, _)| name == "kubernetes-workers, down").unwrap();
     let mut execution = Execution::new(plan(&runbook), true, at);
@@ -214,20 +214,31 @@ fn a_plan_that_cannot_go_back_all_the_way_does_not_go_back_half_way() {
             other => break other,
         };
         execution.intended(step, Direction::Apply, attempt).unwrap();
-        let name = execution.plan.steps[step].name.clone();
-        let outcome = match name.as_str() {
-            "row-level-security" => StepOutcome::Failed {
-                kind: FailureKind::Permanent,
-                reason: "it is off".into(),
-                output: String::new(),
-            },
-            _ => StepOutcome::Done { output: String::new(), changed: true },
+        let outcome = if execution.plan.steps[step].name.as_str() == failing {
+            let reason = "it says no".to_owned();
+            StepOutcome::Failed { kind: FailureKind::Permanent, reason, output: String::new() }
+        } else {
+            StepOutcome::Done { output: String::new(), changed: true }
         };
         execution.ended(step, &outcome, at).unwrap();
     };
     let Next::Finished(ExecutionEnd::Stuck(why)) = end else { panic!("{end:?}") };
-    assert!(why.contains("it is off") && why.contains("schema-down is done and cannot be undone"), "{why}");
-    assert!(execution.states().all(|(_, state)| *state != StepState::Undone));
+    assert!(execution.states().all(|(_, state)| *state != StepState::Undone), "{failing}");
+    why
+}
+
+#[test]
+fn a_plan_that_cannot_go_back_all_the_way_does_not_go_back_half_way() {
+    let why = ends_when_it_says_no("web-image");
+    assert!(why.contains("it says no") && why.contains("schema-down is done and cannot be undone"), "{why}");
+}
+
+#[test]
+fn a_check_behind_the_rollback_that_says_no_brings_no_bad_release_back() {
+    for check in ["row-level-security", "smoke-tests", "api-rollout"] {
+        let why = ends_when_it_says_no(check);
+        assert!(why.contains(check) && why.contains("which stays so: it says no"), "{why}");
+    }
 }
 
 #[test]
