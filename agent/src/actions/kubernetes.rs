@@ -260,7 +260,10 @@ impl Kubernetes {
             };
             match seen {
                 Ok(Progress::Finished) => {
-                    let output = format!("{} is rolled out", self.spec.name);
+                    let output = match wait.pods {
+                        Some(pods) => format!("{pods} new pods of {} are available", self.spec.name),
+                        None => format!("{} is rolled out", self.spec.name),
+                    };
                     return StepOutcome::Done { output, changed: false };
                 }
                 Ok(Progress::Failed(reason)) => {
@@ -303,7 +306,14 @@ impl Kubernetes {
                 "another rollout took its place: {other} (last changed by {who})"
             )));
         }
-        let progress = rollout::progress(self.spec.kind, &now);
+        let mut progress = rollout::progress(self.spec.kind, &now);
+        if let (Some(wanted), Progress::Underway(_)) = (wait.pods, &progress) {
+            let first = history::available(cluster, &self.spec, &now, context).await?;
+            progress = match first >= u64::from(wanted) {
+                true => Progress::Finished,
+                false => Progress::Underway(format!("{first} of the first {wanted} new pods are available")),
+            };
+        }
         if matches!(progress, Progress::Underway(_))
             && let Some(reason) = rollout::hopeless(cluster, &self.spec, &now, context).await?
         {

@@ -121,6 +121,9 @@ pub struct WaitFor {
     /// Container names and the images that must be rolled out; whatever is wanted if empty.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<String, String>,
+    /// Not the whole rollout, but so many new pods of a Deployment that are available: the first stage of a staged one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<u32>,
 }
 
 /// Containers named in one operation. Pods have a handful.
@@ -172,9 +175,13 @@ impl KubernetesSpec {
             KubernetesOperation::Pause => "pause rollouts".into(),
             KubernetesOperation::Resume => "resume rollouts".into(),
             KubernetesOperation::Restart => "restart".into(),
-            KubernetesOperation::Wait(wait) if wait.images.is_empty() => "wait for the rollout".into(),
             KubernetesOperation::Wait(wait) => {
-                format!("wait for the rollout of {}", pairs(&wait.images).collect::<Vec<_>>().join(", "))
+                let what = match wait.pods {
+                    Some(pods) => format!("wait for the first {pods} new pods"),
+                    None => "wait for the rollout".to_owned(),
+                };
+                let images: Vec<String> = pairs(&wait.images).collect();
+                if images.is_empty() { what } else { format!("{what} of {}", images.join(", ")) }
             }
         };
         let context = self.context.iter().map(|context| format!(", context {context}"));
@@ -204,7 +211,7 @@ impl KubernetesSpec {
                 only_from: images(&set.only_from)?,
             }),
             KubernetesOperation::Wait(wait) => {
-                KubernetesOperation::Wait(WaitFor { images: images(&wait.images)? })
+                KubernetesOperation::Wait(WaitFor { images: images(&wait.images)?, ..wait.clone() })
             }
             KubernetesOperation::Scale { .. }
             | KubernetesOperation::Pause
@@ -253,7 +260,16 @@ impl KubernetesSpec {
                 images(&one, &format!("{at}.set_image"), found);
                 images(&set.only_from, &format!("{at}.set_image.only_from"), found);
             }
-            KubernetesOperation::Wait(wait) => images(&wait.images, &format!("{at}.wait.images"), found),
+            KubernetesOperation::Wait(wait) => {
+                images(&wait.images, &format!("{at}.wait.images"), found);
+                if wait.pods.is_some() && self.kind != WorkloadKind::Deployment {
+                    let problem = "only of a Deployment it is known which pods are the first new ones".into();
+                    found.push((format!("{at}.wait.pods"), problem));
+                }
+                if wait.pods.is_some_and(|pods| pods == 0 || pods > MOST_REPLICAS) {
+                    found.push((format!("{at}.wait.pods"), format!("must be from 1 to {MOST_REPLICAS}")));
+                }
+            }
             KubernetesOperation::Scale { replicas } => {
                 if *replicas > MOST_REPLICAS {
                     let problem = format!("{replicas} is more than {MOST_REPLICAS}");

@@ -207,3 +207,34 @@ async fn a_dry_run_tells_of_pods_of_a_third_release() -> Result<()> {
     assert_eq!(stage.written(), 1);
     Ok(())
 }
+
+/// The first new pod is looked at while the others still are what they were; then the rest follows.
+#[tokio::test]
+async fn a_rollout_goes_in_stages() -> Result<()> {
+    let stage = Stage::new().await?;
+    stage.good("web").await?;
+    // One after the other, so that there is a first one.
+    let slowly =
+        json!({"spec": {"replicas": 8, "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}}});
+    stage.api.merge(&format!("{}/web", stage.path("deployments")), &slowly).await?.ok()?;
+    stage.rolled_out("web").await?;
+    stage.deploy("deployments", "web", "shop/checkout:v2").await?;
+    stage.rolled_out("web").await?;
+
+    let images = json!({"app": "shop/checkout:v1"});
+    let step = |operation| stage.step("web", operation);
+    assert_eq!(kind(&stage.run(&step(json!({"undo": {"images": images}}))).await), "done");
+    let outcome = stage.run(&step(json!({"wait": {"images": images, "pods": 1}}))).await;
+    assert_eq!(kind(&outcome), "there already", "{outcome:?}");
+    assert_eq!(kind(&stage.run(&step(json!("pause"))).await), "done");
+    stage.settled("web").await?;
+    let status = stage.get("deployments", "web").await?["status"].clone();
+    let new = status["updatedReplicas"].as_u64().unwrap_or_default();
+    println!("{new} of 8 pods are new in the first stage");
+    assert!((1..8).contains(&new), "{status}");
+    assert_eq!(kind(&stage.run(&step(json!("resume"))).await), "done");
+    let outcome = stage.run(&step(json!({"wait": {"images": images}}))).await;
+    assert_eq!(kind(&outcome), "there already", "{outcome:?}");
+    assert_eq!(stage.get("deployments", "web").await?["status"]["updatedReplicas"], 8);
+    Ok(())
+}

@@ -38,6 +38,21 @@ pub(super) async fn remembered(
     Ok(found.iter().filter(|object| controls(workload, object)).filter_map(one).collect())
 }
 
+/// How many pods of the template that a Deployment wants are available.
+pub(super) async fn available(
+    cluster: &Cluster,
+    spec: &KubernetesSpec,
+    workload: &Workload,
+    context: &Context,
+) -> Result<u64, Blind> {
+    let path = format!("/apis/apps/v1/namespaces/{}/replicasets", spec.namespace);
+    let found = cluster.list(&path, &selector(workload), context).await?;
+    let now = plain(workload.template());
+    let new =
+        found.iter().filter(|object| controls(workload, object) && plain(&object["spec"]["template"]) == now);
+    Ok(new.filter_map(|object| object["status"]["availableReplicas"].as_u64()).sum())
+}
+
 /// The first template of a Deployment that has pods and is neither what it wants now nor what `goal` wants, in words: a
 /// rollout that is still under way, or one that somebody left half done.
 pub(super) async fn third_release(
