@@ -97,7 +97,7 @@ async fn a_dry_run_takes_a_migration_back_and_keeps_nothing_of_it() -> Result<()
     sqlx::query("LOCK TABLE rates").execute(&mut *theirs).await?;
     let tried = works.rehearse().await;
     assert!(matches!(&tried, Tried::Unclear { reason } if reason.contains("lock")), "{tried:?}");
-    drop(theirs);
+    theirs.rollback().await?;
     let outcome = works.first().await;
     assert_eq!(kind(&outcome), "done", "{outcome:?}");
     assert_eq!(works.rehearse().await, Tried::AlreadyThere);
