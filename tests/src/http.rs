@@ -17,6 +17,9 @@ pub fn client() -> Result<reqwest::Client> {
     reqwest::Client::builder()
         .no_proxy()
         .timeout(TIME_OUT)
+        // The agent closes a connection that was idle for ten seconds, and a request that is sent over it in that moment is
+        // lost: a test that sleeps so long would fail now and then.
+        .pool_idle_timeout(Duration::from_secs(3))
         .build()
         .context("building the HTTP client of the tests")
 }
