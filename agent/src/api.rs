@@ -16,6 +16,7 @@ use crate::collector::Collector;
 use crate::dispatcher::{Message, Rules, View};
 use crate::events::EventSourceKeys;
 use crate::executor::Executor;
+use crate::inlet::Inlet;
 use crate::ledger::Ledger;
 use crate::telemetry::Metrics;
 use axum::Router;
@@ -35,8 +36,10 @@ const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What handlers need.
 pub struct Shared {
-    /// The dispatcher's ear.
+    /// The dispatcher's ear, for people and looks.
     pub messages: mpsc::Sender<Message>,
+    /// The same for news.
+    pub inlet: Inlet,
     /// For reading records.
     pub ledger: Ledger,
     /// Who may do what.

@@ -13,8 +13,10 @@ use crate::collector::Collector;
 use crate::deployment_log::{DeploymentLog, DeploymentLogConfig};
 use crate::dispatcher::{DispatchError, Dispatcher, MOST_WAITING, Message, Parts, Rules};
 use crate::events::EventSourceKeys;
+use crate::events::listener::Listener;
 use crate::executor::Executor;
 use crate::heartbeat::Heartbeat;
+use crate::inlet::{Board, Inlet};
 use crate::ledger::Ledger;
 use crate::notify::{Delivery, Notifiers};
 use crate::secrets::Secrets;
@@ -62,6 +64,8 @@ pub struct Settings {
     pub token: String,
     /// Who may tell news.
     pub event_sources: EventSourceKeys,
+    /// Sources that fetch news by themselves.
+    pub listeners: Vec<Box<dyn Listener>>,
     /// Who can be asked for signals.
     pub signal_sources: BTreeMap<String, Arc<dyn SignalSource>>,
     /// Those of them that sample by themselves.
@@ -105,6 +109,7 @@ pub struct App {
     listener: TcpListener,
     shared: Arc<Shared>,
     samplers: Vec<Sampler>,
+    listeners: Vec<Box<dyn Listener>>,
     heartbeat: Option<(Heartbeat, Notifiers)>,
     delivery: Delivery,
     deployment_log: Option<DeploymentLog>,
@@ -152,8 +157,10 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         .with_context(|| format!("cannot listen on {}; is another agent running?", settings.listen))?;
     let (sender, messages) = mpsc::channel(MOST_WAITING);
     let look_freely = settings.listen.ip().is_loopback();
+    let inlet = Inlet::new(sender.clone(), Board::default());
     let shared = Arc::new(Shared {
         messages: sender,
+        inlet,
         ledger: ledger.clone(),
         access: Access::new(settings.token, look_freely),
         sources: settings.event_sources,
@@ -170,6 +177,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         listener,
         shared,
         samplers: settings.samplers,
+        listeners: settings.listeners,
         heartbeat,
         delivery,
         deployment_log,
@@ -187,12 +195,18 @@ impl App {
 
     /// Runs until `shutdown` comes or something vital fails.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let App { dispatcher, messages, listener, shared, samplers, heartbeat, delivery, .. } = self;
+        let App { dispatcher, messages, listener, shared, samplers, listeners, heartbeat, delivery, .. } =
+            self;
         let (ledger, ready, torn_down) = (self.ledger, self.ready, self.torn_down);
         let (down, down_seen) = watch::channel(false);
         let mut sources = JoinSet::new();
         for source in samplers {
             sources.spawn(source.run(until(down_seen.clone())));
+        }
+        for source in listeners {
+            let inlet = shared.inlet.clone();
+            let reporter = inlet.board().reporter(source.name(), source.kind(), source.describe());
+            sources.spawn(source.run(inlet, reporter, down_seen.clone()));
         }
         if let Some((heartbeat, notifiers)) = heartbeat {
             sources.spawn(heartbeat.run(Arc::clone(&shared), notifiers, down_seen.clone()));

@@ -29,8 +29,8 @@ pub use view::{IncidentSummary, PlanSummary, StepSummary, View, WatchSummary};
 
 use crate::clock;
 use crate::collector::{Collected, Collector};
-use crate::events::Accepted;
 use crate::executor::Executor;
+use crate::inlet::News;
 use crate::ledger::{Ledger, LedgerError};
 use crate::notify::Notifiers;
 use jiff::Timestamp;
@@ -97,8 +97,8 @@ pub enum Message {
         /// Who said it.
         source: SourceName,
         /// What.
-        accepted: Vec<Accepted>,
-        /// Where to say what became of each.
+        news: News,
+        /// Where to say what became of each: of what was understood first, then of the dead letters.
         reply: oneshot::Sender<Vec<EventAnswer>>,
     },
     /// A person wants something.
@@ -261,7 +261,7 @@ impl Dispatcher {
         let mut news = Vec::new();
         for message in batch.drain(..) {
             match message {
-                Message::Events { source, accepted, reply } => news.push((source, accepted, reply)),
+                Message::Events { source, news: more, reply } => news.push((source, more, reply)),
                 Message::Person { ask, by, reply } => {
                     // What was said before is heard before.
                     self.hear_events(std::mem::take(&mut news)).await?;

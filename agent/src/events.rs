@@ -20,6 +20,7 @@ pub mod auth;
 pub mod cdevents;
 pub mod cloudevents;
 pub mod config;
+mod dead_letter;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod hostile;
 mod json;
 mod keys;
 pub mod limits;
+pub mod listener;
 pub mod native;
 #[cfg(test)]
 mod samples;
@@ -35,6 +37,7 @@ pub use alertmanager::{AlertLabels, parse_alerts, parse_alerts_with};
 pub use config::{
     BadSource, BearerConfig, CredentialConfig, EventSourceConfig, HmacConfig, StandardWebhooksConfig,
 };
+pub use dead_letter::{DeadBody, DeadLetter};
 pub use keys::EventSourceKeys;
 
 use axum::http::HeaderMap;

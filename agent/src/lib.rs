@@ -15,6 +15,7 @@ pub mod dispatcher;
 pub mod events;
 pub mod executor;
 pub mod heartbeat;
+pub mod inlet;
 pub mod ledger;
 pub mod notify;
 pub mod recorder;

@@ -1,16 +1,16 @@
 //! News: authenticated, read, on disk, and only then acknowledged.
 
-use super::{Problem, Shared, State};
+use super::{Problem, QUEUE_PATIENCE, Shared, State};
 use crate::clock;
-use crate::dispatcher::{EventAnswer, Message};
+use crate::dispatcher::EventAnswer;
 use crate::events::auth::{EventSourceKey, Unauthenticated, authenticate};
 use crate::events::{Accepted, Incoming, Refused, check_scope, parse_alerts_with, parse_events};
+use crate::inlet::{News, NotTaken};
 use axum::Json;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::sync::oneshot;
 
 /// The answer to news: what became of each, and warnings.
 #[derive(Debug, Serialize)]
@@ -31,6 +31,12 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST);
         Problem::new(status, refused.reason)
+    }
+}
+
+impl From<NotTaken> for Problem {
+    fn from(not_taken: NotTaken) -> Self {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, not_taken.to_string())
     }
 }
 
@@ -77,10 +83,8 @@ async fn read(
     check_scope(key, &accepted)?;
     let unheard = accepted.iter().filter_map(|accepted| unheard(shared, &accepted.incoming));
     let notes = accepted.iter().flat_map(|accepted| accepted.notes.clone()).chain(unheard).collect();
-    let (reply, answer) = oneshot::channel();
-    shared.send(Message::Events { source: key.name.clone(), accepted, reply }).await?;
-    // An answer that never comes means that the ledger failed: nothing is acknowledged, and the sender tries again.
-    let results = answer.await.map_err(|_| Problem::ending())?;
+    let news = News { accepted, dead: Vec::new() };
+    let results = shared.inlet.tell(&key.name, news, QUEUE_PATIENCE).await?;
     Ok((StatusCode::ACCEPTED, Json(Receipt { results, notes })))
 }
 
@@ -106,6 +110,7 @@ mod tests {
     use crate::events::EventSourceKeys;
     use crate::events::auth::{Credential, ServiceScope};
     use crate::executor::Executor;
+    use crate::inlet::{Board, Inlet};
     use crate::ledger::Ledger;
     use crate::secrets::Secrets;
     use crate::telemetry::Metrics;
@@ -130,8 +135,10 @@ mod tests {
             watch::channel(false).1,
             dir.path().join("STOP"),
         );
+        let messages = mpsc::channel(1).0;
         let shared = Shared {
-            messages: mpsc::channel(1).0,
+            inlet: Inlet::new(messages.clone(), Board::default()),
+            messages,
             ledger,
             executor,
             access: Access::new("secret".into(), true),

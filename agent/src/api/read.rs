@@ -222,6 +222,8 @@ pub(super) async fn readyz(shared: State, headers: HeaderMap) -> impl IntoRespon
         "ledger": poisoned,
         "ledger_head_file": shared.ledger.head_file_problem(),
         "sources": sources,
+        "event_sources": shared.inlet.board().standings(),
+        "overflow": shared.inlet.board().overflow(),
     });
     (status, Json(body))
 }

@@ -4,6 +4,7 @@ use super::{Sampler, Settings, TOKEN_FILE, build, token};
 use crate::clock;
 use crate::config::{Config, Flag, Inputs, LogLevel, SignalSourcesConfig};
 use crate::events::auth::{Credential, EventSourceKey, ServiceScope};
+use crate::events::listener::Listener;
 use crate::events::{AlertLabels, EventSourceKeys};
 use crate::heartbeat::Heartbeat;
 use crate::notify::{self, LogConfig, Notifiers, Webhook};
@@ -121,6 +122,7 @@ pub fn settings(config: Config) -> anyhow::Result<Settings> {
         state_dir,
         token,
         event_sources,
+        listeners: listeners(&config, &secrets)?,
         signal_sources,
         samplers,
         notifiers,
@@ -153,6 +155,11 @@ fn event_sources(config: &Config, secrets: &Secrets, token: &str) -> anyhow::Res
         keys.add(source.key(name.clone(), read)?, source.alert_labels.clone());
     }
     Ok(keys)
+}
+
+/// The sources that fetch news by themselves.
+fn listeners(_config: &Config, _secrets: &Secrets) -> anyhow::Result<Vec<Box<dyn Listener>>> {
+    Ok(Vec::new())
 }
 
 type Sources = (BTreeMap<String, Arc<dyn SignalSource>>, Vec<Sampler>);

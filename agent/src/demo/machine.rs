@@ -164,6 +164,7 @@ fn settings(
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         token: token.to_owned(),
         event_sources,
+        listeners: Vec::new(),
         signal_sources,
         samplers: vec![Sampler::Scrape(scrape), Sampler::Probe(probe)],
         notifiers: Notifiers::new(vec![Box::new(notices.clone())]),

@@ -3,8 +3,9 @@
 use super::perform::record;
 use super::{DispatchError, Dispatcher};
 use crate::clock;
-use crate::events::{Accepted, Incoming};
-use crate::ledger::{EventKey, Recorded};
+use crate::events::{Accepted, DeadLetter, Incoming};
+use crate::inlet::News;
+use crate::ledger::{EventKey, NewRecord, Recorded};
 use rules::deployment::{DeployEvent, DeployKind, Report};
 use rules::ids::{SourceName, WatchId};
 use rules::ruleset::RuleSet;
@@ -58,11 +59,25 @@ pub(super) enum StoredEvent {
     Report { report: Report, raw: serde_json::Value, notes: Vec<String> },
 }
 
+/// The stream of messages that could not be read.
+pub(crate) const DEAD_LETTER_STREAM: &str = "dead_letters";
+
+fn dead_record(
+    source: &SourceName,
+    letter: &DeadLetter,
+    now: jiff::Timestamp,
+) -> Result<(EventKey, NewRecord), DispatchError> {
+    // No event has such an identifier: each of theirs ends with what it is about.
+    let key = EventKey { source: source.to_string(), id: format!("dead letter {}", letter.place) };
+    let body = serde_json::json!({ "source": source, "letter": letter });
+    Ok((key, record(DEAD_LETTER_STREAM, "dead_letter", now, &body)?))
+}
+
 fn has_no_rules(rules: &RuleSet) -> bool {
     rules.signals.is_empty() && rules.runbook.is_none()
 }
 
-type Waiting = (SourceName, Vec<Accepted>, oneshot::Sender<Vec<EventAnswer>>);
+type Waiting = (SourceName, News, oneshot::Sender<Vec<EventAnswer>>);
 
 impl Dispatcher {
     /// Records a batch in one commit, acknowledges, and then thinks about what was new.
@@ -74,16 +89,21 @@ impl Dispatcher {
         let mut rows = Vec::new();
         let mut thoughts = Vec::new();
         let mut replies = Vec::new();
-        for (source, accepted, reply) in news {
-            replies.push((accepted.len(), reply));
-            for Accepted { id, incoming, raw, notes } in accepted {
+        for (source, news, reply) in news {
+            replies.push((news.len(), reply));
+            for Accepted { id, incoming, raw, notes } in news.accepted {
                 let key = EventKey { source: source.to_string(), id };
                 let (kind, stored) = match incoming.clone() {
                     Incoming::Deploy(event) => ("deploy", StoredEvent::Deploy { event, raw, notes }),
                     Incoming::Report(report) => ("report", StoredEvent::Report { report, raw, notes }),
                 };
                 rows.push((key, record(EVENT_STREAM, kind, now, &stored)?));
-                thoughts.push(incoming);
+                thoughts.push(Some(incoming));
+            }
+            for letter in news.dead {
+                tracing::warn!(%source, letter = %letter.words(), "a message cannot be read and was put aside");
+                rows.push(dead_record(&source, &letter, now)?);
+                thoughts.push(None);
             }
         }
         let mut answers = Vec::with_capacity(rows.len());
@@ -106,7 +126,9 @@ impl Dispatcher {
             // Whoever sent it may have hung up; what they said stands.
             let _gone = reply.send(answers.by_ref().take(count).collect());
         }
-        for (incoming, _) in thoughts.into_iter().zip(fresh).filter(|(_, fresh)| *fresh) {
+        for incoming in
+            thoughts.into_iter().zip(fresh).filter_map(|(incoming, fresh)| incoming.filter(|_| fresh))
+        {
             self.think_about(incoming).await?;
         }
         match newest {

@@ -1,7 +1,7 @@
 //! The loop on a real ledger: what a restart thinks, what an end waits for, what a clock that is set back does.
 
 use super::*;
-use crate::events::Incoming;
+use crate::events::{Accepted, Incoming};
 use crate::secrets::Secrets;
 use rules::deployment::{DeployEvent, DeployKind, Release, Report, ReportState};
 use rules::ids::Version;
@@ -84,7 +84,8 @@ impl Running {
         let accepted =
             vec![Accepted { id: id.into(), incoming, raw: serde_json::Value::Null, notes: Vec::new() }];
         let source = SourceName::new("ci").unwrap();
-        self.messages.send(Message::Events { source, accepted, reply }).await.unwrap();
+        let news = News { accepted, dead: Vec::new() };
+        self.messages.send(Message::Events { source, news, reply }).await.unwrap();
         answer.await.unwrap()
     }
 
