@@ -59,6 +59,7 @@ setup-test: ## what the tests need
 	@deploy/setup/packages.sh test
 	@deploy/setup/tools.sh
 	@deploy/setup/pm2.sh
+	@deploy/setup/kafka.sh
 	@deploy/setup/kubernetes.sh
 
 setup-check: ## what the checks need

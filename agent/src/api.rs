@@ -77,6 +77,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/drills", get(read::drills))
         .route("/v1/freezes", get(read::freezes))
         .route("/v1/ledger", get(read::ledger))
+        .route("/v1/dead-letters", get(read::dead_letters))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), auth::may_look));
     let words = Router::new()
         .route("/v1/plans/{id}/approval", post(people::approval))

@@ -16,7 +16,7 @@ use crate::events::EventSourceKeys;
 use crate::events::listener::Listener;
 use crate::executor::Executor;
 use crate::heartbeat::Heartbeat;
-use crate::inlet::{Board, Inlet};
+use crate::inlet::{Board, Inlet, Watchman};
 use crate::ledger::Ledger;
 use crate::notify::{Delivery, Notifiers};
 use crate::secrets::Secrets;
@@ -111,6 +111,7 @@ pub struct App {
     samplers: Vec<Sampler>,
     listeners: Vec<Box<dyn Listener>>,
     heartbeat: Option<(Heartbeat, Notifiers)>,
+    notifiers: Notifiers,
     delivery: Delivery,
     deployment_log: Option<DeploymentLog>,
     ledger: Ledger,
@@ -146,7 +147,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         freezes: settings.freezes,
         collector: collector.clone(),
         executor: executor.clone(),
-        notifiers,
+        notifiers: notifiers.clone(),
         fleet,
         stopped: stopped.clone(),
     };
@@ -179,6 +180,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         samplers: settings.samplers,
         listeners: settings.listeners,
         heartbeat,
+        notifiers,
         delivery,
         deployment_log,
         ledger,
@@ -195,8 +197,18 @@ impl App {
 
     /// Runs until `shutdown` comes or something vital fails.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let App { dispatcher, messages, listener, shared, samplers, listeners, heartbeat, delivery, .. } =
-            self;
+        let App {
+            dispatcher,
+            messages,
+            listener,
+            shared,
+            samplers,
+            listeners,
+            heartbeat,
+            notifiers,
+            delivery,
+            ..
+        } = self;
         let (ledger, ready, torn_down) = (self.ledger, self.ready, self.torn_down);
         let (down, down_seen) = watch::channel(false);
         let mut sources = JoinSet::new();
@@ -208,6 +220,7 @@ impl App {
             let reporter = inlet.board().reporter(source.name(), source.kind(), source.describe());
             sources.spawn(source.run(inlet, reporter, down_seen.clone()));
         }
+        sources.spawn(Watchman::default().run(shared.inlet.board().clone(), notifiers, down_seen.clone()));
         if let Some((heartbeat, notifiers)) = heartbeat {
             sources.spawn(heartbeat.run(Arc::clone(&shared), notifiers, down_seen.clone()));
         }

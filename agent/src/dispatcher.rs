@@ -22,6 +22,7 @@ mod aftercare_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use events::DEAD_LETTER_STREAM;
 pub use events::EventAnswer;
 pub use people::{Person, PersonAsk};
 pub use startup::read_watch;

@@ -26,12 +26,15 @@ mod fuzz;
 #[cfg(test)]
 mod hostile;
 mod json;
+pub mod kafka;
 mod keys;
 pub mod limits;
 pub mod listener;
 pub mod native;
+pub mod nats;
 #[cfg(test)]
 mod samples;
+pub mod stream;
 
 pub use alertmanager::{AlertLabels, parse_alerts, parse_alerts_with};
 pub use config::{
@@ -89,11 +92,17 @@ pub struct Refused {
     pub status: u16,
     /// Which field, what was expected, what to do. Values from the message are cut and escaped.
     pub reason: String,
+    /// It is well-formed and says nothing that is of interest here. Who asks us is told; what a broker has is passed over.
+    pub says_nothing: bool,
 }
 
 impl Refused {
     pub(crate) fn new(status: u16, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into() }
+        Self { status, reason: reason.into(), says_nothing: false }
+    }
+    /// 422: well-formed, and nothing of interest.
+    pub(crate) fn silent(reason: impl Into<String>) -> Self {
+        Self { says_nothing: true, ..Self::new(422, reason) }
     }
     /// 422: a field has the wrong value.
     pub(crate) fn field(field: &str, problem: impl std::fmt::Display) -> Self {
@@ -160,18 +169,26 @@ pub fn parse_events(
 /// 403 if one message is about a service that this source may not speak about. The whole request is refused: the
 /// sender is misconfigured or lying, and either way a person should look.
 pub fn check_scope(key: &auth::EventSourceKey, accepted: &[Accepted]) -> Result<(), Refused> {
+    check_services(&key.name, &key.services, accepted)
+}
+
+/// The same for a source that is known by other means than a key.
+pub(crate) fn check_services(
+    source: &SourceName,
+    services: &auth::ServiceScope,
+    accepted: &[Accepted],
+) -> Result<(), Refused> {
     match accepted
         .iter()
         .map(|accepted| accepted.incoming.service())
-        .find(|service| !key.services.allows(service))
+        .find(|service| !services.allows(service))
     {
         None => Ok(()),
         Some(service) => Err(Refused::new(
             403,
             format!(
-                "the event source `{}` may not speak about the service `{service}`; nothing of this request was kept; \
-                 add the service to this source's `services` in the configuration if it should",
-                key.name
+                "the event source `{source}` may not speak about the service `{service}`; nothing of this request was \
+                 kept; add the service to this source's `services` in the configuration if it should"
             ),
         )),
     }
@@ -240,7 +257,7 @@ pub(crate) fn settle(mut usable: Vec<Accepted>, silent: Vec<String>) -> Result<V
     }
     match usable.first_mut() {
         Some(first) => first.notes.extend(words.into_iter().map(|why| format!("left out: {why}"))),
-        None => return Err(Refused::new(422, format!("nothing usable: {}", words.join("; ")))),
+        None => return Err(Refused::silent(format!("nothing usable: {}", words.join("; ")))),
     }
     Ok(usable)
 }

@@ -9,8 +9,10 @@
 //! of alerts must not keep the news of a release out.
 
 mod board;
+mod watchman;
 
 pub use board::{Board, Reporter, Standing};
+pub use watchman::Watchman;
 
 use crate::dispatcher::{EventAnswer, Message};
 use crate::events::{Accepted, DeadLetter, Incoming};
@@ -30,7 +32,7 @@ pub enum NotTaken {
 }
 
 /// What one delivery of a source holds.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct News {
     /// What was understood.
     pub accepted: Vec<Accepted>,

@@ -4,6 +4,7 @@
 pub mod actions;
 pub mod api;
 pub mod app;
+pub mod brokers;
 pub mod cli;
 pub mod clock;
 pub mod collector;

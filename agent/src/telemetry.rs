@@ -1,5 +1,6 @@
 //! What we say about ourselves: logs, and figures in the form that Prometheus reads.
 
+use crate::inlet::Board;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -44,8 +45,64 @@ pub struct Metrics {
     inner: Arc<Inner>,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    source: String,
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    source: String,
+    result: &'static str,
+}
+
+/// Figures of the sources of events, taken from the board when they are asked for.
+#[derive(Default)]
+struct Sources {
+    connected: Family<SourceLabels, Gauge>,
+    lag: Family<SourceLabels, Gauge>,
+    messages: Family<ResultLabels, Gauge>,
+    overflow: Gauge,
+}
+
+impl Sources {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("source_connected", "Whether a source of events is heard", self.connected.clone());
+        registry.register("source_lag", "Messages that wait at a source's broker", self.lag.clone());
+        let help = "Messages of a source since the start, by what became of them";
+        registry.register("source_messages", help, self.messages.clone());
+        let help = "Requests with news that found the queue full since the start";
+        registry.register("queue_overflows", help, self.overflow.clone());
+    }
+
+    fn set(&self, board: &Board) {
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.overflow.set(number(board.overflow()));
+        for (name, standing) in board.standings() {
+            let source = name.to_string();
+            let labels = SourceLabels { source: source.clone(), kind: standing.kind };
+            self.connected.get_or_create(&labels).set(i64::from(standing.connected));
+            if let Some(lag) = standing.lag {
+                self.lag.get_or_create(&labels).set(number(lag));
+            }
+            let results = [
+                ("recorded", standing.recorded),
+                ("duplicate", standing.duplicates),
+                ("dead_letter", standing.dead_letters),
+                ("passed_over", standing.passed_over),
+            ];
+            for (result, count) in results {
+                let labels = ResultLabels { source: source.clone(), result };
+                self.messages.get_or_create(&labels).set(number(count));
+            }
+        }
+    }
+}
+
 struct Inner {
     registry: Registry,
+    sources: Sources,
     events: Family<EventLabels, Counter>,
     watches: Gauge,
     ledger: Gauge,
@@ -66,7 +123,9 @@ impl Default for Metrics {
         registry.register("watches_open", "Deployments under observation", watches.clone());
         let ledger = Gauge::default();
         registry.register("ledger_head_sequence", "Number of the last record in the ledger", ledger.clone());
-        Self { inner: Arc::new(Inner { registry, events, watches, ledger }) }
+        let sources = Sources::default();
+        sources.register(&mut registry);
+        Self { inner: Arc::new(Inner { registry, sources, events, watches, ledger }) }
     }
 }
 
@@ -77,7 +136,8 @@ impl Metrics {
     }
 
     /// All figures as OpenMetrics text.
-    pub fn render(&self, watches_open: usize, ledger_head: i64) -> String {
+    pub fn render(&self, watches_open: usize, ledger_head: i64, board: &Board) -> String {
+        self.inner.sources.set(board);
         self.inner.watches.set(i64::try_from(watches_open).unwrap_or(i64::MAX));
         self.inner.ledger.set(ledger_head);
         let mut text = String::new();
@@ -95,11 +155,17 @@ mod tests {
     fn figures_are_rendered() {
         let metrics = Metrics::default();
         metrics.event("event", "accepted");
-        let text = metrics.render(3, 17);
+        let board = Board::default();
+        board.reporter(&rules::ids::SourceName::new("bus").unwrap(), "kafka", String::new()).lag(7);
+        let text = metrics.render(3, 17, &board);
         for line in [
             "turnback_requests_with_news_total{kind=\"event\",result=\"accepted\"} 1",
             "turnback_watches_open 3",
             "turnback_ledger_head_sequence 17",
+            "turnback_source_connected{source=\"bus\",kind=\"kafka\"} 0",
+            "turnback_source_lag{source=\"bus\",kind=\"kafka\"} 7",
+            "turnback_source_messages{source=\"bus\",result=\"dead_letter\"} 0",
+            "turnback_queue_overflows 0",
             "# EOF",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");

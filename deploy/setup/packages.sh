@@ -15,6 +15,8 @@ test="$test nodejs:node npm:npm"
 test="$test nginx-light:nginx chromium:chromium"
 # kubectl, and RQ with its worker.
 test="$test kubernetes-client:kubectl python3-rq:/usr/lib/python3/dist-packages/rq"
+# Apache Kafka, whose jars kafka.sh fetches.
+test="$test openjdk-17-jre-headless:java curl:curl"
 # systemd-analyze measures the unit; no systemd has to run.
 test="$test systemd:systemd-analyze"
 # What kubernetes.sh builds with; not needed once it has built.

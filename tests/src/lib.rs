@@ -16,6 +16,7 @@
 //! | a Git repository that others push to | [`git::GitServer`] |
 //! | a PostgreSQL server, and a network that fails at its `COMMIT` | [`postgres::PostgresServer`], [`cutter::Cutter`] |
 //! | a Redis server | [`redis::RedisServer`] |
+//! | an Apache Kafka broker, a NATS server with JetStream | [`kafka::Kafka`], [`nats::Nats`] |
 //! | Node processes that are kept running | [`pm2::Pm2`] |
 //! | jobs of RQ and their worker | [`rq::Worker`] |
 //! | an effect held back, or its answer lost | [`gate::Gate`] before any of them |
@@ -39,8 +40,10 @@ pub mod gate;
 pub mod git;
 pub mod http;
 pub mod journal;
+pub mod kafka;
 pub mod kubernetes;
 pub mod load;
+pub mod nats;
 pub mod pm2;
 pub mod ports;
 pub mod postgres;

@@ -38,6 +38,24 @@ fn version(name: &str) -> Option<&'static str> {
     })
 }
 
+/// The folder with the jars of Apache Kafka that `deploy/setup/kafka.sh` fetches.
+///
+/// # Errors
+/// If it is not there; the error says how to get it.
+pub fn kafka() -> Result<PathBuf> {
+    let table = include_str!("../../deploy/setup/kafka.txt");
+    let jar = table.lines().find_map(|line| line.split_once("/kafka_2.13/")).map(|(_, rest)| rest);
+    let version =
+        jar.and_then(|jar| jar.split('/').next()).context("deploy/setup/kafka.txt names no broker")?;
+    let path = folder()?.join(format!("kafka-{version}"));
+    ensure!(
+        path.is_dir(),
+        "Apache Kafka {version} is missing, looked for at {}: `make setup-test` fetches it",
+        path.display()
+    );
+    Ok(path)
+}
+
 /// The path of a program that a package brings and that the agent wants by its path, such as `kubectl`.
 ///
 /// # Errors

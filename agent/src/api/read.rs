@@ -1,6 +1,7 @@
 //! Looks: watches, incidents, plans, the ledger, our own health.
 
 use super::{Problem, State};
+use crate::dispatcher::DEAD_LETTER_STREAM;
 use crate::dispatcher::{View, WatchSummary};
 use crate::ledger::{Ledger, LedgerError, Record};
 use axum::Json;
@@ -184,6 +185,21 @@ pub(super) async fn ledger(shared: State, Query(page): Query<Page>) -> Result<im
     Ok(Json(json!({ "head": shared.ledger.head(), "records": records })))
 }
 
+/// Dead letters in one answer: each may have 16 KiB.
+const MOST_LETTERS: u32 = 200;
+
+/// `GET /v1/dead-letters?after=&limit=`: messages that could not be read, with the reason.
+pub(super) async fn dead_letters(
+    shared: State,
+    Query(page): Query<Page>,
+) -> Result<impl IntoResponse, Problem> {
+    let limit = page.limit.min(MOST_LETTERS);
+    let records = shared.ledger.read_stream_after(DEAD_LETTER_STREAM, page.after, limit).await;
+    let records =
+        records.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(Json(json!({ "records": records })))
+}
+
 /// `GET /healthz`: the process answers.
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
@@ -231,7 +247,7 @@ pub(super) async fn readyz(shared: State, headers: HeaderMap) -> impl IntoRespon
 /// `GET /metrics`
 pub(super) async fn metrics(shared: State) -> Result<impl IntoResponse, Problem> {
     let open = shared.look(|view| view.watches.len()).await?;
-    let text = shared.metrics.render(open, shared.ledger.head().sequence);
+    let text = shared.metrics.render(open, shared.ledger.head().sequence, shared.inlet.board());
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }
 

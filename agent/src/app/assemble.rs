@@ -2,9 +2,12 @@
 
 use super::{Sampler, Settings, TOKEN_FILE, build, token};
 use crate::clock;
-use crate::config::{Config, Flag, Inputs, LogLevel, SignalSourcesConfig};
+use crate::config::{Config, EventsConfig, Flag, Inputs, LogLevel, SignalSourcesConfig};
 use crate::events::auth::{Credential, EventSourceKey, ServiceScope};
+#[cfg(feature = "kafka")]
+use crate::events::kafka::KafkaSource;
 use crate::events::listener::Listener;
+use crate::events::nats::NatsSource;
 use crate::events::{AlertLabels, EventSourceKeys};
 use crate::heartbeat::Heartbeat;
 use crate::notify::{self, LogConfig, Notifiers, Webhook};
@@ -158,8 +161,23 @@ fn event_sources(config: &Config, secrets: &Secrets, token: &str) -> anyhow::Res
 }
 
 /// The sources that fetch news by themselves.
-fn listeners(_config: &Config, _secrets: &Secrets) -> anyhow::Result<Vec<Box<dyn Listener>>> {
-    Ok(Vec::new())
+fn listeners(config: &Config, secrets: &Arc<Secrets>) -> anyhow::Result<Vec<Box<dyn Listener>>> {
+    let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
+    // Destructured, so that a kind of source that is not wired does not compile.
+    let EventsConfig { sources: _, kafka, nats } = &config.events;
+    for (name, config) in kafka {
+        #[cfg(feature = "kafka")]
+        listeners.push(Box::new(KafkaSource::new(name, config, secrets)?));
+        #[cfg(not(feature = "kafka"))]
+        anyhow::bail!(
+            "events.kafka.{name}: {}",
+            config.problems().into_iter().map(|(_, words)| words).collect::<String>()
+        );
+    }
+    for (name, config) in nats {
+        listeners.push(Box::new(NatsSource::new(name, config, secrets)?));
+    }
+    Ok(listeners)
 }
 
 type Sources = (BTreeMap<String, Arc<dyn SignalSource>>, Vec<Sampler>);

@@ -5,6 +5,8 @@
 
 use crate::deployment_log::DeploymentLogConfig;
 use crate::events::EventSourceConfig;
+use crate::events::kafka::KafkaSourceConfig;
+use crate::events::nats::NatsSourceConfig;
 use crate::heartbeat::HeartbeatConfig;
 use crate::notify::NotifyConfig;
 use crate::signals::probe::ProbeConfig;
@@ -163,6 +165,10 @@ pub enum LogLevel {
 pub struct EventsConfig {
     /// The sources of events by name.
     pub sources: BTreeMap<SourceName, EventSourceConfig>,
+    /// Topics of Kafka by name.
+    pub kafka: BTreeMap<SourceName, KafkaSourceConfig>,
+    /// Streams and subjects of NATS by name.
+    pub nats: BTreeMap<SourceName, NatsSourceConfig>,
 }
 
 /// Where measurements come from. A signal names its source by the name only, so that a name may stand once in all.

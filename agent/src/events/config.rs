@@ -104,6 +104,12 @@ pub struct BadSource {
     problem: String,
 }
 
+impl BadSource {
+    pub(crate) fn new(name: SourceName, problem: String) -> Self {
+        Self { name, problem }
+    }
+}
+
 fn tolerance() -> Span {
     STANDARD_TOLERANCE
 }

@@ -27,6 +27,12 @@ pub trait Listener: Send + Sync {
     async fn run(self: Box<Self>, inlet: Inlet, reporter: Reporter, down: watch::Receiver<bool>);
 }
 
+/// Waits until the agent ends.
+pub async fn asked_to_end(down: &mut watch::Receiver<bool>) {
+    // The sender is gone when the application is: that is an end too.
+    let _either_way = down.wait_for(|down| *down).await;
+}
+
 /// Pauses between attempts: doubling from a quarter of a second to half a minute, a fifth of it at random, so that a
 /// fleet of agents does not come back to a broker in step.
 #[derive(Debug, Default)]
@@ -54,7 +60,7 @@ impl Backoff {
     /// Waits; `false` if `down` came first.
     pub async fn wait(&mut self, down: &mut watch::Receiver<bool>) -> bool {
         tokio::select! {
-            _either_way = down.wait_for(|down| *down) => false,
+            () = asked_to_end(down) => false,
             () = tokio::time::sleep(self.next_pause()) => true,
         }
     }

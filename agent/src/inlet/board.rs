@@ -34,6 +34,8 @@ pub struct Standing {
     pub duplicates: u64,
     /// Messages that could not be read.
     pub dead_letters: u64,
+    /// Messages that were about something else.
+    pub passed_over: u64,
 }
 
 /// All sources. Clones show the same.
@@ -102,6 +104,7 @@ impl Standing {
             recorded: 0,
             duplicates: 0,
             dead_letters: 0,
+            passed_over: 0,
         }
     }
 }
@@ -134,6 +137,13 @@ impl Reporter {
     /// So many messages wait at the sender.
     pub fn lag(&self, messages: u64) {
         self.change(|standing| standing.lag = Some(messages));
+    }
+
+    /// So many messages were about something else.
+    pub fn passed_over(&self, messages: u64) {
+        if messages > 0 {
+            self.change(|standing| standing.passed_over += messages);
+        }
     }
 
     fn turn(&self, connected: bool, reason: Option<String>) {

@@ -29,6 +29,13 @@ fn everything() -> String {
     EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// The same without what this build cannot do and says so.
+fn possible() -> String {
+    let needs_tls =
+        |line: &&str| cfg!(feature = "kafka-tls") || !line.trim_start().starts_with("tls: { ca: /etc/kafka");
+    everything().lines().filter(needs_tls).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn the_example_is_good() {
     let config = load_text(EXAMPLE).config;
@@ -45,7 +52,7 @@ fn the_example_is_good() {
 
 #[test]
 fn what_is_commented_out_is_good_too() {
-    let files = Files::of(&[("turnback.yaml", &everything()), ("matrix.yaml", MATRIX)]);
+    let files = Files::of(&[("turnback.yaml", &possible()), ("matrix.yaml", MATRIX)]);
     let loaded = Config::load(&files.inputs(&["turnback.yaml"]));
     let config = loaded.unwrap_or_else(|report| panic!("{report}")).config;
     assert_eq!(config.matrices["from-file"].rows[0].name, "x");
@@ -105,13 +112,15 @@ fn is_enumeration(name: &str) -> bool {
         "WorkloadKind",
         "WorkloadOwner",
         "KubernetesOperation",
+        "SaslMechanism",
+        "NatsCredential",
     ]
     .contains(&name)
 }
 
 #[test]
 fn a_resolved_configuration_written_out_and_loaded_is_the_same() {
-    let files = Files::of(&[("turnback.yaml", &everything()), ("matrix.yaml", MATRIX)]);
+    let files = Files::of(&[("turnback.yaml", &possible()), ("matrix.yaml", MATRIX)]);
     let config = Config::load(&files.inputs(&["turnback.yaml"])).unwrap().config;
     assert_eq!(
         config.services[&service("checkout")]

@@ -1,0 +1,188 @@
+//! How NATS servers are reached.
+
+use super::{BadBroker, list_problems, secret};
+use crate::inlet::Reporter;
+use crate::secrets::Secrets;
+use async_nats::{Auth, AuthError, ConnectOptions, Event};
+use rules::action::SecretRef;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Addresses to begin with; the cluster tells the others.
+const MOST_SERVERS: usize = 50;
+/// How long one attempt to connect may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How often the server is asked whether it is there: two missing answers are noticed within half a minute.
+const PING_EVERY: Duration = Duration::from_secs(10);
+
+/// NATS servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NatsConnection {
+    /// Addresses of some servers: `nats://host:4222`, or `tls://host:4222`.
+    pub servers: Vec<String>,
+    /// Who we are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<NatsCredential>,
+    /// Certificates that are trusted besides the system's, as a PEM file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+/// Who we are to NATS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum NatsCredential {
+    /// A token.
+    Token(SecretRef),
+    /// A name with a password.
+    Password(NatsPassword),
+    /// The seed of an NKey.
+    Nkey(SecretRef),
+    /// The content of a credentials file: a JWT with the seed of its NKey.
+    Credentials(SecretRef),
+}
+
+/// A name with a password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NatsPassword {
+    /// The name.
+    pub user: String,
+    /// Where the password is.
+    pub password: SecretRef,
+}
+
+impl NatsConnection {
+    /// Everything wrong with it, each with its key.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let good = |server: &str| {
+            // An address with a password in it would be shown.
+            server.parse::<async_nats::ServerAddr>().is_ok_and(|address| !address.has_user_pass())
+                && ["nats://", "tls://"].iter().any(|scheme| server.starts_with(scheme))
+        };
+        list_problems("connection.servers", &self.servers, MOST_SERVERS, good)
+    }
+
+    /// The addresses, for people.
+    pub fn shown(&self) -> String {
+        self.servers.join(",")
+    }
+
+    /// Connects in the background and goes on doing so: returns before it is connected. What happens to the connection is
+    /// told to `reporter`.
+    pub(crate) async fn connect(
+        &self,
+        secrets: &Arc<Secrets>,
+        reporter: Option<Reporter>,
+    ) -> Result<async_nats::Client, BadBroker> {
+        let mut options = self
+            .credential(secrets)?
+            .name("turnback")
+            .retry_on_initial_connect()
+            .connection_timeout(CONNECT_WITHIN)
+            .ping_interval(PING_EVERY)
+            .event_callback(move |event| {
+                let reporter = reporter.clone();
+                async move { tell(reporter.as_ref(), &event) }
+            });
+        if let Some(ca) = &self.ca {
+            options = options.add_root_certificates(ca.clone());
+        }
+        let servers: Vec<async_nats::ServerAddr> =
+            self.servers.iter().filter_map(|server| server.parse().ok()).collect();
+        options.connect(servers).await.map_err(|error| BadBroker::new("connection", error.to_string()))
+    }
+}
+
+const CREDENTIAL: &str = "connection.credential";
+
+impl NatsConnection {
+    /// Tokens and passwords are read again at each attempt to connect, so that a rotated one is seen.
+    fn credential(&self, secrets: &Arc<Secrets>) -> Result<ConnectOptions, BadBroker> {
+        let Some(credential) = self.credential.clone() else { return Ok(ConnectOptions::new()) };
+        Ok(match credential {
+            NatsCredential::Token(reference) => {
+                secret(secrets, CREDENTIAL, &reference)?;
+                let secrets = Arc::clone(secrets);
+                ConnectOptions::with_auth_callback(move |_nonce| {
+                    let token = secret(&secrets, CREDENTIAL, &reference);
+                    async move {
+                        let mut auth = Auth::new();
+                        auth.token = Some(token.map_err(AuthError::new)?);
+                        Ok(auth)
+                    }
+                })
+            }
+            NatsCredential::Password(NatsPassword { user, password }) => {
+                secret(secrets, CREDENTIAL, &password)?;
+                let secrets = Arc::clone(secrets);
+                ConnectOptions::with_auth_callback(move |_nonce| {
+                    let (user, password) = (user.clone(), secret(&secrets, CREDENTIAL, &password));
+                    async move {
+                        let mut auth = Auth::new();
+                        (auth.username, auth.password) =
+                            (Some(user), Some(password.map_err(AuthError::new)?));
+                        Ok(auth)
+                    }
+                })
+            }
+            NatsCredential::Nkey(seed) => ConnectOptions::with_nkey(secret(secrets, CREDENTIAL, &seed)?),
+            NatsCredential::Credentials(file) => {
+                ConnectOptions::with_credentials(&secret(secrets, CREDENTIAL, &file)?)
+                    .map_err(|error| BadBroker::new(CREDENTIAL, format!("is no credentials file: {error}")))?
+            }
+        })
+    }
+}
+
+fn tell(reporter: Option<&Reporter>, event: &Event) {
+    let Some(reporter) = reporter else { return };
+    match event {
+        // Whether anything is heard is for the consumer to say: a connection alone hears nothing.
+        Event::Connected => {}
+        Event::Disconnected => reporter.down("the connection to NATS is lost"),
+        Event::Closed => reporter.down("the connection to NATS was closed"),
+        Event::ServerError(error) => reporter.down(format!("NATS refuses: {error}")),
+        Event::ClientError(error) => reporter.failed(error.to_string()),
+        other => reporter.failed(other.to_string()),
+    }
+}
+
+/// Whether NATS would take it as a subject, with wildcards if `wild`.
+pub fn is_subject(text: &str, wild: bool) -> bool {
+    let tokens: Vec<&str> = text.split('.').collect();
+    let good = |(index, token): (usize, &&str)| match *token {
+        "*" => wild,
+        ">" => wild && index + 1 == tokens.len(),
+        token => !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic() && !"*>".contains(c)),
+    };
+    text.len() <= 255 && tokens.iter().enumerate().all(good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_have_a_scheme_and_no_password() {
+        let read = |yaml: &str| serde_saphyr::from_str::<NatsConnection>(yaml).unwrap();
+        assert_eq!(read("{servers: ['nats://a:4222', 'tls://b']}").problems(), Vec::new());
+        let bad = read("{servers: ['a:4222', 'nats://user:word@a:4222', 'http://a']}");
+        assert_eq!(bad.problems().len(), 3, "{:?}", bad.problems());
+        assert_eq!(read("{servers: []}").problems()[0].0, "connection.servers");
+    }
+
+    #[test]
+    fn subjects() {
+        for good in ["deploy", "deploy.checkout", "deploy.*.done", "deploy.>"] {
+            assert!(is_subject(good, true), "{good}");
+        }
+        for bad in ["", "a..b", "a b", "a.>.b", "a*", ".a", "ä"] {
+            assert!(!is_subject(bad, true), "{bad}");
+        }
+        assert!(!is_subject("deploy.>", false) && is_subject("deploy.x", false));
+    }
+}

@@ -1,0 +1,286 @@
+//! The loop that hears Kafka.
+
+use super::KafkaSourceConfig;
+use super::client::{self, Watching};
+use crate::clock;
+use crate::events::auth::ServiceScope;
+use crate::events::listener::{Backoff, Listener, asked_to_end};
+use crate::events::stream::{Batch, Message, Reader, Said, hand_over, header};
+use crate::events::{BadSource, DeadLetter};
+use crate::inlet::{Inlet, Reporter};
+use crate::secrets::Secrets;
+use async_trait::async_trait;
+use axum::http::HeaderMap;
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::util::Timeout;
+use rdkafka::{Offset, TopicPartitionList};
+use rules::ids::SourceName;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Messages of one batch: they share one commit of the ledger.
+const MOST_AT_ONCE: usize = 256;
+/// Bytes of one batch, after which no further message is added: sixteen times what the largest may have.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// The pause before what cannot be read is tried again; it doubles.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+/// After an error of the broker that the client library mends by itself.
+const AFTER_ERROR: Duration = Duration::from_millis(500);
+/// How long a dead letter may take to its topic. It is in the ledger in any case.
+const DEAD_WITHIN: Duration = Duration::from_secs(10);
+
+/// Hears topics of Kafka.
+pub struct KafkaSource {
+    reader: Reader,
+    config: KafkaSourceConfig,
+    secrets: Arc<Secrets>,
+}
+
+/// Why hearing ended.
+enum Ended {
+    /// The agent ends.
+    Down,
+    /// It has to begin anew.
+    Broken(String),
+}
+
+impl KafkaSource {
+    /// Prepares a source; connects to nothing.
+    pub fn new(
+        name: &SourceName,
+        config: &KafkaSourceConfig,
+        secrets: &Arc<Secrets>,
+    ) -> Result<Self, BadSource> {
+        let bad = |problem: String| BadSource::new(name.clone(), problem);
+        if let Some((key, problem)) = config.problems().into_iter().next() {
+            return Err(bad(format!("{key}: {problem}")));
+        }
+        let services = ServiceScope::parse(&config.services).map_err(|problems| bad(problems.join("; ")))?;
+        // Secrets that are not there are found at the start, not at night.
+        config.connection.client(secrets).map_err(|error| bad(error.to_string()))?;
+        let reader = Reader::new(name.clone(), services);
+        Ok(Self { reader, config: config.clone(), secrets: Arc::clone(secrets) })
+    }
+
+    async fn hear(&self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
+        let (consumer, dead) = match self.clients(reporter) {
+            Ok(clients) => clients,
+            Err(problem) => return Ended::Broken(problem),
+        };
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = asked_to_end(down) => return Ended::Down,
+                first = consumer.recv() => first,
+            };
+            let messages = match first {
+                Ok(message) => following(&consumer, message),
+                Err(error) => {
+                    if let Some(broken) = judge(&error, reporter) {
+                        return Ended::Broken(broken);
+                    }
+                    tokio::time::sleep(AFTER_ERROR).await;
+                    continue;
+                }
+            };
+            let offsets = offsets(&messages);
+            let batch = self.read(&messages).await;
+            reporter.passed_over(batch.passed_over);
+            if hand_over(inlet, self.reader.source(), &batch, reporter, down).await.is_err() {
+                return Ended::Down;
+            }
+            if let Some(dead) = &dead {
+                self.send_on(dead, &batch.news.dead, &messages, reporter).await;
+            }
+            if let Err(error) = consumer.commit(&offsets, CommitMode::Async) {
+                // Another member has the partition by now; what was recorded is recognised there.
+                reporter.failed(format!("the offsets could not be committed: {error}"));
+            }
+        }
+    }
+
+    fn clients(
+        &self,
+        reporter: &Reporter,
+    ) -> Result<(StreamConsumer<Watching>, Option<FutureProducer>), String> {
+        let config = self.config.connection.client(&self.secrets).map_err(|error| error.to_string())?;
+        let consumer = client::consumer(config.clone(), &self.config, reporter.clone())?;
+        let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics).map_err(|error| format!("cannot subscribe: {error}"))?;
+        let dead = match &self.config.dead_letter_topic {
+            Some(_) => Some(client::producer(config)?),
+            None => None,
+        };
+        Ok((consumer, dead))
+    }
+
+    /// Reads a batch. What cannot be read is tried again after the others.
+    async fn read(&self, messages: &[BorrowedMessage<'_>]) -> Batch {
+        let mut batch = Batch::default();
+        let mut waiting: Vec<Message<'_>> = messages.iter().map(|message| self.message(message)).collect();
+        for tries in 1..=self.config.max_tries {
+            let now = clock::now();
+            let mut unreadable = Vec::new();
+            for message in waiting {
+                match self.reader.read(&message, now) {
+                    Said::Unreadable(_) if tries < self.config.max_tries => unreadable.push(message),
+                    said => batch.add(&message, said, tries),
+                }
+            }
+            if unreadable.is_empty() {
+                break;
+            }
+            waiting = unreadable;
+            tokio::time::sleep(TRY_AGAIN.saturating_mul(1 << (tries - 1).min(10))).await;
+        }
+        batch
+    }
+
+    fn message<'a>(&self, message: &'a BorrowedMessage<'_>) -> Message<'a> {
+        let mut headers = HeaderMap::new();
+        for Header { key, value } in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+            header(&mut headers, key, value.unwrap_or_default());
+        }
+        let at = message.timestamp().to_millis().and_then(|at| Timestamp::from_millisecond(at).ok());
+        Message {
+            place: place(message),
+            stays: true,
+            headers,
+            body: message.payload().unwrap_or_default(),
+            at,
+        }
+    }
+
+    /// Sends dead letters to their topic, as they came, with the reason.
+    async fn send_on(
+        &self,
+        producer: &FutureProducer,
+        letters: &[DeadLetter],
+        messages: &[BorrowedMessage<'_>],
+        reporter: &Reporter,
+    ) {
+        let Some(topic) = &self.config.dead_letter_topic else { return };
+        for letter in letters {
+            let Some(message) = messages.iter().find(|message| place(message) == letter.place) else {
+                continue;
+            };
+            let tries = letter.tries.to_string();
+            let mut headers = message.headers().map_or_else(OwnedHeaders::new, |headers| headers.detach());
+            for (key, value) in [
+                ("turnback-place", &letter.place),
+                ("turnback-reason", &letter.reason),
+                ("turnback-tries", &tries),
+            ] {
+                headers = headers.insert(Header { key, value: Some(value) });
+            }
+            let (key, payload) = (message.key(), message.payload());
+            let record = FutureRecord {
+                topic,
+                partition: None,
+                payload,
+                key,
+                timestamp: None,
+                headers: Some(headers),
+            };
+            if let Err((error, _)) = producer.send(record, Timeout::After(DEAD_WITHIN)).await {
+                reporter.failed(format!(
+                    "a dead letter did not reach the topic {topic}: {error}; the ledger has it"
+                ));
+            }
+        }
+    }
+}
+
+/// The message and what is there already behind it.
+fn following<'a>(
+    consumer: &'a StreamConsumer<Watching>,
+    first: BorrowedMessage<'a>,
+) -> Vec<BorrowedMessage<'a>> {
+    let mut bytes = first.payload_len();
+    let mut messages = vec![first];
+    while messages.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
+        // An error comes again at the next turn, where it is judged.
+        let Some(Ok(message)) = consumer.recv().now_or_never() else { break };
+        bytes += message.payload_len();
+        messages.push(message);
+    }
+    messages
+}
+
+fn place(message: &BorrowedMessage<'_>) -> String {
+    format!("{}/{}/{}", message.topic(), message.partition(), message.offset())
+}
+
+/// What is to be committed when all of these are done: the next offset of each partition.
+fn offsets(messages: &[BorrowedMessage<'_>]) -> TopicPartitionList {
+    let mut next: BTreeMap<(&str, i32), i64> = BTreeMap::new();
+    for message in messages {
+        let after = next.entry((message.topic(), message.partition())).or_default();
+        *after = (*after).max(message.offset() + 1);
+    }
+    let mut list = TopicPartitionList::with_capacity(next.len());
+    for ((topic, partition), after) in next {
+        // Refused are negative offsets only.
+        let _never = list.add_partition_offset(topic, partition, Offset::Offset(after));
+    }
+    list
+}
+
+/// Whether an error means that the client must be made anew, and why; others are noted.
+fn judge(error: &KafkaError, reporter: &Reporter) -> Option<String> {
+    let code = error.rdkafka_error_code();
+    let broken = [
+        RDKafkaErrorCode::Fatal,
+        RDKafkaErrorCode::Authentication,
+        RDKafkaErrorCode::SaslAuthenticationFailed,
+        RDKafkaErrorCode::TopicAuthorizationFailed,
+        RDKafkaErrorCode::GroupAuthorizationFailed,
+        RDKafkaErrorCode::UnknownTopicOrPartition,
+        RDKafkaErrorCode::UnknownTopic,
+    ];
+    if code.is_some_and(|code| broken.contains(&code)) {
+        return Some(error.to_string());
+    }
+    reporter.failed(error.to_string());
+    None
+}
+
+#[async_trait]
+impl Listener for KafkaSource {
+    fn name(&self) -> &SourceName {
+        self.reader.source()
+    }
+
+    fn kind(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn describe(&self) -> String {
+        format!("Kafka at {}, topics {}", self.config.connection.shown(), self.config.topics.join(", "))
+    }
+
+    async fn run(self: Box<Self>, inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
+        let mut backoff = Backoff::default();
+        loop {
+            let begun = tokio::time::Instant::now();
+            match self.hear(&inlet, &reporter, &mut down).await {
+                Ended::Down => return,
+                Ended::Broken(reason) => reporter.down(reason),
+            }
+            if begun.elapsed() > Duration::from_secs(60) {
+                backoff.reset();
+            }
+            if !backoff.wait(&mut down).await {
+                return;
+            }
+        }
+    }
+}

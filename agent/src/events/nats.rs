@@ -1,0 +1,370 @@
+//! NATS as a source of events.
+//!
+//! From a JetStream stream, through a durable pull consumer: each message is acknowledged when the ledger has it, and is
+//! delivered again if that does not happen (a kill, a lost acknowledgement), which the ledger recognises. What cannot be
+//! read is given back, to come again after a growing pause, and becomes a dead letter at its fifth delivery. The
+//! server's own limit of deliveries is not used: it would drop a message without a word, also one that only had bad luck
+//! with restarts; we count the deliveries that the server tells of.
+//!
+//! Or from a subject of core NATS: a plain hint. What is lost there is lost, so it is for where something else
+//! (reconciliation with the cluster) knows the truth.
+
+mod config;
+
+pub use config::NatsSourceConfig;
+
+use super::auth::ServiceScope;
+use super::listener::{Backoff, Listener, asked_to_end};
+use super::stream::{Batch, Message, Reader, Said, hand_over, header};
+use super::{BadSource, DeadLetter};
+use crate::clock;
+use crate::inlet::{Inlet, Reporter};
+use crate::secrets::Secrets;
+use crate::signals::words;
+use async_nats::jetstream::{self, AckKind, consumer, consumer::pull};
+use async_nats::{Client, HeaderMap as NatsHeaders};
+use async_trait::async_trait;
+use axum::http::HeaderMap;
+use futures_util::{FutureExt as _, StreamExt as _};
+use jiff::Timestamp;
+use rules::ids::{SourceName, fingerprint};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Messages of one batch: they share one commit of the ledger.
+const MOST_AT_ONCE: usize = 256;
+/// Messages that are on their way to us and not acknowledged: two batches, so that one is fetched while one is written.
+const MOST_UNACKNOWLEDGED: i64 = 512;
+/// Bytes that are fetched at once.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// How often the server says that it is there; two missing signs are an error.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A message that was delivered so often and never got through takes the agent with it each time: it is put aside
+/// without being read.
+const NEVER_THROUGH: i64 = 50;
+/// How often the server is asked how much waits.
+const ASK_LAG: Duration = Duration::from_secs(5);
+/// The pause before what cannot be read comes again; it doubles with each delivery.
+const COME_AGAIN: Duration = Duration::from_millis(250);
+
+/// Hears a stream or a subject of NATS.
+pub struct NatsSource {
+    reader: Reader,
+    config: NatsSourceConfig,
+    secrets: Arc<Secrets>,
+}
+
+/// Why hearing ended.
+enum Ended {
+    /// The agent ends.
+    Down,
+    /// It has to begin anew.
+    Broken(String),
+}
+
+type Pulled = Result<jetstream::Message, pull::MessagesError>;
+
+impl NatsSource {
+    /// Prepares a source; connects to nothing.
+    pub fn new(
+        name: &SourceName,
+        config: &NatsSourceConfig,
+        secrets: &Arc<Secrets>,
+    ) -> Result<Self, BadSource> {
+        let bad = |problem: String| BadSource::new(name.clone(), problem);
+        if let Some((key, problem)) = config.problems().into_iter().next() {
+            return Err(bad(format!("{key}: {problem}")));
+        }
+        let services = ServiceScope::parse(&config.services).map_err(|problems| bad(problems.join("; ")))?;
+        let reader = Reader::new(name.clone(), services);
+        Ok(Self { reader, config: config.clone(), secrets: Arc::clone(secrets) })
+    }
+
+    async fn hear(&self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
+        let client = match self.config.connection.connect(&self.secrets, Some(reporter.clone())).await {
+            Ok(client) => client,
+            Err(error) => return Ended::Broken(error.to_string()),
+        };
+        match &self.config.stream {
+            Some(stream) => self.hear_stream(&client, stream, inlet, reporter, down).await,
+            None => self.hear_subjects(&client, inlet, reporter, down).await,
+        }
+    }
+
+    async fn hear_stream(
+        &self,
+        client: &Client,
+        stream: &str,
+        inlet: &Inlet,
+        reporter: &Reporter,
+        down: &mut watch::Receiver<bool>,
+    ) -> Ended {
+        let consumer = tokio::select! {
+            biased;
+            () = asked_to_end(down) => return Ended::Down,
+            consumer = self.consumer(client, stream) => match consumer {
+                Ok(consumer) => consumer,
+                Err(problem) => return Ended::Broken(problem),
+            },
+        };
+        let pulled = consumer.stream().max_messages_per_batch(MOST_AT_ONCE).heartbeat(HEARTBEAT);
+        let mut messages = match pulled.messages().await {
+            Ok(messages) => messages,
+            Err(error) => return Ended::Broken(format!("nothing can be fetched: {error}")),
+        };
+        reporter.up();
+        let mut lag = tokio::time::interval(ASK_LAG);
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = asked_to_end(down) => return Ended::Down,
+                first = messages.next() => first,
+                _ = lag.tick() => {
+                    // A server that does not answer is found by its missing heartbeat.
+                    if let Ok(Ok(info)) = tokio::time::timeout(ASK_LAG, consumer.get_info()).await {
+                        reporter.lag(info.num_pending + info.num_ack_pending as u64);
+                    }
+                    continue;
+                }
+            };
+            let batch = match following(first, &mut messages) {
+                Ok(batch) => batch,
+                Err(reason) => return Ended::Broken(reason),
+            };
+            reporter.up();
+            if self.take(client, &batch, inlet, reporter, down).await.is_err() {
+                return Ended::Down;
+            }
+        }
+    }
+
+    async fn consumer(
+        &self,
+        client: &Client,
+        stream: &str,
+    ) -> Result<consumer::Consumer<pull::Config>, String> {
+        let context = jetstream::new(client.clone());
+        let name = &self.config.consumer;
+        let what = format!("the consumer {name} of the stream {stream} cannot be had");
+        let stream =
+            context.get_stream(stream).await.map_err(|error| format!("{what}: {}", words(&error)))?;
+        let config = pull::Config {
+            durable_name: Some(name.clone()),
+            ack_policy: consumer::AckPolicy::Explicit,
+            ack_wait: self.config.ack_wait.duration(),
+            deliver_policy: consumer::DeliverPolicy::All,
+            max_ack_pending: MOST_UNACKNOWLEDGED,
+            filter_subjects: self.config.subjects.clone(),
+            ..Default::default()
+        };
+        stream
+            .get_or_create_consumer(name, config)
+            .await
+            .map_err(|error| format!("{what}: {}", words(&error)))
+    }
+
+    /// One batch: read, kept, acknowledged.
+    async fn take(
+        &self,
+        client: &Client,
+        messages: &[jetstream::Message],
+        inlet: &Inlet,
+        reporter: &Reporter,
+        down: &mut watch::Receiver<bool>,
+    ) -> Result<(), crate::inlet::NotTaken> {
+        let now = clock::now();
+        let mut batch = Batch::default();
+        let mut acks = Vec::with_capacity(messages.len());
+        for message in messages {
+            let (place, delivered, at) = standing(message);
+            let tries = u32::try_from(delivered).unwrap_or(u32::MAX);
+            let read = Message {
+                place,
+                stays: true,
+                headers: headers(message.headers.as_ref()),
+                body: &message.payload,
+                at,
+            };
+            if delivered > NEVER_THROUGH {
+                let words =
+                    "it was delivered again and again and never got through; it was not read this time";
+                batch.news.dead.push(DeadLetter::new(&read.place, words, tries, read.body));
+                acks.push(AckKind::Term);
+                continue;
+            }
+            match self.reader.read(&read, now) {
+                Said::Unreadable(refused) if tries < self.config.max_tries => {
+                    tracing::debug!(place = %read.place, tries, reason = %refused.reason, "cannot be read, to come again");
+                    acks.push(AckKind::Nak(Some(
+                        COME_AGAIN.saturating_mul(1 << tries.saturating_sub(1).min(10)),
+                    )));
+                }
+                said => {
+                    let term = matches!(said, Said::Unreadable(_));
+                    batch.add(&read, said, tries);
+                    acks.push(if term { AckKind::Term } else { AckKind::Ack });
+                }
+            }
+        }
+        reporter.passed_over(batch.passed_over);
+        hand_over(inlet, self.reader.source(), &batch, reporter, down).await?;
+        self.send_on(client, messages, &acks, reporter).await;
+        for (message, ack) in messages.iter().zip(acks) {
+            if let Err(error) = message.ack_with(ack).await {
+                reporter.failed(format!("a message was not acknowledged and will come again: {error}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends dead letters to their subject, as they came.
+    async fn send_on(
+        &self,
+        client: &Client,
+        messages: &[jetstream::Message],
+        acks: &[AckKind],
+        reporter: &Reporter,
+    ) {
+        let Some(subject) = &self.config.dead_letter_subject else { return };
+        for (message, _) in messages.iter().zip(acks).filter(|(_, ack)| matches!(ack, AckKind::Term)) {
+            let mut headers = message.headers.clone().unwrap_or_default();
+            headers.insert("turnback-place", standing(message).0.as_str());
+            let sent = client.publish_with_headers(subject.clone(), headers, message.payload.clone()).await;
+            if let Err(error) = sent {
+                reporter.failed(format!("a dead letter did not reach {subject}: {error}; the ledger has it"));
+            }
+        }
+    }
+
+    async fn hear_subjects(
+        &self,
+        client: &Client,
+        inlet: &Inlet,
+        reporter: &Reporter,
+        down: &mut watch::Receiver<bool>,
+    ) -> Ended {
+        let mut subscriptions = Vec::new();
+        for subject in &self.config.subjects {
+            match client.subscribe(subject.clone()).await {
+                Ok(subscription) => subscriptions.push(subscription),
+                Err(error) => return Ended::Broken(format!("cannot subscribe to {subject}: {error}")),
+            }
+        }
+        // The server has the subscriptions when it answers.
+        let reached = tokio::time::timeout(ASK_LAG, client.flush()).await;
+        if !matches!(reached, Ok(Ok(())))
+            || client.connection_state() != async_nats::connection::State::Connected
+        {
+            return Ended::Broken("NATS does not answer".into());
+        }
+        reporter.up();
+        let mut messages = futures_util::stream::select_all(subscriptions);
+        let mut look = tokio::time::interval(HEARTBEAT);
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = asked_to_end(down) => return Ended::Down,
+                message = messages.next() => message,
+                _ = look.tick() => {
+                    // The client connects and subscribes again by itself.
+                    if client.connection_state() == async_nats::connection::State::Connected {
+                        reporter.up();
+                    }
+                    continue;
+                }
+            };
+            let Some(message) = message else { return Ended::Broken("the subscriptions ended".into()) };
+            let place =
+                fingerprint(&[message.subject.as_str(), &String::from_utf8_lossy(&message.payload)], 16);
+            let headers = headers(message.headers.as_ref());
+            let read = Message { place, stays: false, headers, body: &message.payload, at: None };
+            let mut batch = Batch::default();
+            batch.add(&read, self.reader.read(&read, clock::now()), 1);
+            reporter.passed_over(batch.passed_over);
+            if hand_over(inlet, self.reader.source(), &batch, reporter, down).await.is_err() {
+                return Ended::Down;
+            }
+        }
+    }
+}
+
+/// The message and what is there already behind it.
+fn following(first: Option<Pulled>, messages: &mut pull::Stream) -> Result<Vec<jetstream::Message>, String> {
+    let first = first.ok_or("the stream of messages ended")?.map_err(|error| error.to_string())?;
+    let mut bytes = first.payload.len();
+    let mut batch = vec![first];
+    while batch.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
+        // An error comes again at the next turn.
+        let Some(Some(Ok(message))) = messages.next().now_or_never() else { break };
+        bytes += message.payload.len();
+        batch.push(message);
+    }
+    Ok(batch)
+}
+
+/// Where a message stands, how often it was delivered, and when the server took it.
+fn standing(message: &jetstream::Message) -> (String, i64, Option<Timestamp>) {
+    match message.info() {
+        Ok(info) => {
+            let at = i128::from(info.published.unix_timestamp_nanos());
+            let place = format!("{}/{}", info.stream, info.stream_sequence);
+            (place, info.delivered, Timestamp::from_nanosecond(at).ok())
+        }
+        // Only a message that no stream delivered has no such information.
+        Err(_) => (fingerprint(&[&String::from_utf8_lossy(&message.payload)], 16), 1, None),
+    }
+}
+
+/// Headers of CloudEvents are percent-encoded here, once.
+fn headers(from: Option<&NatsHeaders>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, values) in from.into_iter().flat_map(NatsHeaders::iter) {
+        for value in values {
+            let decoded = percent_encoding::percent_decode_str(value.as_str()).collect::<Vec<u8>>();
+            let is_cloud_event = name.to_string().to_ascii_lowercase().starts_with("ce-");
+            let value = if is_cloud_event { decoded } else { value.as_str().as_bytes().to_vec() };
+            // Here the type of the data has no header of its own.
+            let name = name.to_string();
+            let name = if name.eq_ignore_ascii_case("ce-datacontenttype") { "content-type" } else { &name };
+            header(&mut headers, name, &value);
+        }
+    }
+    headers
+}
+
+#[async_trait]
+impl Listener for NatsSource {
+    fn name(&self) -> &SourceName {
+        self.reader.source()
+    }
+
+    fn kind(&self) -> &'static str {
+        "nats"
+    }
+
+    fn describe(&self) -> String {
+        let what = match &self.config.stream {
+            Some(stream) => format!("stream {stream}"),
+            None => format!("subjects {}", self.config.subjects.join(", ")),
+        };
+        format!("NATS at {}, {what}", self.config.connection.shown())
+    }
+
+    async fn run(self: Box<Self>, inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
+        let mut backoff = Backoff::default();
+        loop {
+            let begun = tokio::time::Instant::now();
+            match self.hear(&inlet, &reporter, &mut down).await {
+                Ended::Down => return,
+                Ended::Broken(reason) => reporter.down(reason),
+            }
+            if begun.elapsed() > Duration::from_secs(60) {
+                backoff.reset();
+            }
+            if !backoff.wait(&mut down).await {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! A real Apache Kafka broker: one node that is its own controller, on our own ports.
+//!
+//! What it acknowledged is kept over `kill -9` of the broker: it goes to the page cache, and the machine stays up.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::signal::Signal;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Message as _, OwnedMessage};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::{ports, tools, wait};
+
+/// From start to answering: two seconds on an idle machine, and Java is slow to wake on a busy one.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Another program may take a port between our asking and the server's binding it.
+const ATTEMPTS: usize = 3;
+/// For one request to a broker that is well.
+const REQUEST_LIMIT: Duration = Duration::from_secs(20);
+/// Any identifier of a cluster will do.
+const CLUSTER: &str = "dHVybmJhY2stdGVzdHMtMQ";
+
+/// A running broker, killed on drop.
+#[derive(Debug)]
+pub struct Kafka {
+    process: Process,
+    port: u16,
+    // Removed after the process, which works in it.
+    folder: TempDir,
+}
+
+impl Kafka {
+    /// Starts a broker.
+    ///
+    /// # Errors
+    /// If it is not installed or does not start, with what it printed.
+    pub async fn start() -> Result<Kafka> {
+        let mut last = anyhow!("no attempt was made");
+        for _ in 0..ATTEMPTS {
+            let folder = tempfile::tempdir().context("making a folder for Kafka")?;
+            let (port, controller) = (ports::free_port()?, ports::free_port()?);
+            std::fs::write(folder.path().join("server.properties"), properties(&folder, port, controller))?;
+            format(&folder)?;
+            let broker = Kafka { process: launch(&folder)?, port, folder };
+            match broker.ready().await {
+                Ok(()) => return Ok(broker),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The port alone, for a proxy before it.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    /// If it ends or does not answer in time.
+    pub async fn ready(&self) -> Result<()> {
+        wait::until("Kafka to answer", START_LIMIT, async || {
+            ensure!(!self.process.has_ended()?, "Kafka ended: {}", self.process.last_words());
+            let client: AdminClient<_> = self.config().create()?;
+            let asked = tokio::task::spawn_blocking(move || {
+                client.inner().fetch_metadata(None, Duration::from_secs(2)).map(|found| found.brokers().len())
+            });
+            Ok(asked.await?.ok().filter(|brokers| *brokers > 0).map(drop))
+        })
+        .await
+    }
+
+    /// `kill -9`; its data stay.
+    ///
+    /// # Errors
+    /// If it cannot be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill().map(drop)
+    }
+
+    /// Starts it again on the same data and port.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        self.process = launch(&self.folder)?;
+        self.ready().await
+    }
+
+    /// `SIGSTOP` and `SIGCONT`.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Makes a topic.
+    ///
+    /// # Errors
+    /// If the broker refuses.
+    pub async fn topic(&self, name: &str, partitions: i32) -> Result<()> {
+        let client: AdminClient<_> = self.config().create()?;
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let options =
+            AdminOptions::new().operation_timeout(Some(REQUEST_LIMIT)).request_timeout(Some(REQUEST_LIMIT));
+        for made in client.create_topics([&topic], &options).await.context("making a topic")? {
+            made.map_err(|(topic, code)| anyhow!("making the topic {topic}: {code}"))?;
+        }
+        Ok(())
+    }
+
+    /// A producer whose acknowledgement means that the broker has it.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn producer(&self) -> Result<FutureProducer> {
+        let mut config = self.config();
+        config.set("acks", "all").set("linger.ms", "5").set("message.timeout.ms", "60000");
+        config.create().context("making a producer")
+    }
+
+    /// Sends messages in order, to the partition of their key, and waits until the broker has all of them.
+    ///
+    /// # Errors
+    /// If one is not acknowledged.
+    pub async fn send(&self, topic: &str, messages: &[(String, Vec<u8>)]) -> Result<()> {
+        let producer = self.producer()?;
+        for part in messages.chunks(5_000) {
+            let sent: Vec<_> = part
+                .iter()
+                .map(|(key, body)| producer.send_result(FutureRecord::to(topic).key(key).payload(body)))
+                .collect();
+            for delivery in sent {
+                let delivery = delivery.map_err(|(error, _)| error).context("queueing a message")?;
+                delivery.await?.map_err(|(error, _)| error).context("sending a message")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a topic from its beginning until it holds `count` messages.
+    ///
+    /// # Errors
+    /// If they do not come in time.
+    pub async fn read(&self, topic: &str, count: usize, limit: Duration) -> Result<Vec<OwnedMessage>> {
+        let mut config = self.config();
+        config.set("group.id", format!("reader-of-{topic}-{count}")).set("auto.offset.reset", "earliest");
+        let consumer: BaseConsumer = config.create()?;
+        consumer.subscribe(&[topic])?;
+        tokio::task::spawn_blocking(move || {
+            let begin = std::time::Instant::now();
+            let mut found = Vec::new();
+            while found.len() < count {
+                ensure!(begin.elapsed() < limit, "{} of {count} messages came within {limit:?}", found.len());
+                if let Some(Ok(message)) = consumer.poll(Duration::from_millis(200)) {
+                    found.push(message.detach());
+                }
+            }
+            Ok(found)
+        })
+        .await?
+    }
+
+    /// What a group has committed of each partition of a topic, added up.
+    ///
+    /// # Errors
+    /// If the broker does not tell.
+    pub async fn committed(&self, group: &str, topic: &str, partitions: i32) -> Result<i64> {
+        let mut config = self.config();
+        config.set("group.id", group);
+        let consumer: BaseConsumer = config.create()?;
+        let mut asked = rdkafka::TopicPartitionList::new();
+        asked.add_partition_range(topic, 0, partitions - 1);
+        let found =
+            tokio::task::spawn_blocking(move || consumer.committed_offsets(asked, REQUEST_LIMIT)).await??;
+        Ok(found
+            .elements()
+            .iter()
+            .filter_map(|one| one.offset().to_raw())
+            .filter(|offset| *offset >= 0)
+            .sum())
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.address());
+        config
+    }
+}
+
+fn properties(folder: &TempDir, port: u16, controller: u16) -> String {
+    let data = folder.path().join("data");
+    format!(
+        "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\nlog.dirs={}\n\
+         offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
+         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+         group.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n",
+        data.display()
+    )
+}
+
+/// Java with the jars of the cache, and no more memory than one small broker needs.
+fn java(folder: &TempDir, class: &str) -> Result<Command> {
+    let jars = tools::kafka()?;
+    let mut command = Command::new("java");
+    command
+        .current_dir(folder.path())
+        .args(["-Xms64m", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"])
+        .arg(format!("{}/*", jars.display()))
+        .arg(class);
+    Ok(command)
+}
+
+fn format(folder: &TempDir) -> Result<()> {
+    let mut command = java(folder, "kafka.tools.StorageTool")?;
+    let made = command.args(["format", "-t", CLUSTER, "-c", "server.properties"]).output();
+    let made =
+        made.context("Java is not installed? `make setup-test` does it (`openjdk-17-jre-headless`)")?;
+    ensure!(
+        made.status.success(),
+        "Kafka cannot format its folder: {}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    Ok(())
+}
+
+fn launch(folder: &TempDir) -> Result<Process> {
+    let mut command = java(folder, "kafka.Kafka")?;
+    command.arg("server.properties");
+    Process::start(command, &folder.path().join("log"))
+}
