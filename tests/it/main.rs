@@ -11,6 +11,7 @@ mod edge;
 mod git;
 mod hostile;
 mod injection;
+mod intake;
 mod kubernetes;
 mod native;
 mod practice;

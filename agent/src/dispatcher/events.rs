@@ -77,6 +77,11 @@ fn has_no_rules(rules: &RuleSet) -> bool {
     rules.signals.is_empty() && rules.runbook.is_none()
 }
 
+/// The record that says how far the news was thought about.
+pub(super) fn thought(through: i64) -> Result<NewRecord, DispatchError> {
+    record(THOUGHT_STREAM, "through", clock::now(), &Thought { through })
+}
+
 type Waiting = (SourceName, News, oneshot::Sender<Vec<EventAnswer>>);
 
 impl Dispatcher {
@@ -126,22 +131,14 @@ impl Dispatcher {
             // Whoever sent it may have hung up; what they said stands.
             let _gone = reply.send(answers.by_ref().take(count).collect());
         }
+        self.hold();
         for incoming in
             thoughts.into_iter().zip(fresh).filter_map(|(incoming, fresh)| incoming.filter(|_| fresh))
         {
             self.think_about(incoming).await?;
         }
-        match newest {
-            Some(through) => self.thought(through).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Writes down how far the news was thought about.
-    pub(super) async fn thought(&mut self, through: i64) -> Result<(), DispatchError> {
-        let thought = record(THOUGHT_STREAM, "through", clock::now(), &Thought { through })?;
-        self.parts.ledger.append(vec![thought]).await?;
-        Ok(())
+        let more = newest.map(thought).transpose()?;
+        self.release(more.into_iter().collect()).await
     }
 
     /// What news means. Doing this twice for the same news changes nothing: a restart may do it again.

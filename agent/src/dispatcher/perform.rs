@@ -51,6 +51,11 @@ impl Dispatcher {
         effects: Vec<Effect>,
         now: Timestamp,
     ) -> Result<Option<Result<String, String>>, DispatchError> {
+        if let Some(mut held) = self.held.take() {
+            let noted = self.hold_back(&mut held, id, effects, now);
+            self.held = Some(held);
+            return noted.map(|()| None);
+        }
         let mut unwritten: Vec<NewRecord> = Vec::new();
         let mut facts: Vec<FleetEntry> = Vec::new();
         let mut points: Vec<&'static str> = Vec::new();
@@ -69,10 +74,10 @@ impl Dispatcher {
             self.write(&mut unwritten, &mut facts, &mut points).await?;
             match effect {
                 Effect::Record { .. } => {}
-                Effect::MeasureBaseline { ranges } => self.measure_baseline(id, ranges),
-                Effect::Measure { since } => self.measure(id, since),
-                Effect::Rehearse(plan) => self.rehearse(id, *plan),
-                Effect::RunStep(permit) => self.run_step(*permit),
+                begun @ (Effect::MeasureBaseline { .. }
+                | Effect::Measure { .. }
+                | Effect::Rehearse(_)
+                | Effect::RunStep(_)) => self.begin(id, begun),
                 Effect::Notify(notice) => self.notify(id, notice, now),
                 Effect::Answer(text) => answer = Some(text),
                 Effect::WakeAt(at) => {
@@ -83,6 +88,21 @@ impl Dispatcher {
         }
         self.write(&mut unwritten, &mut facts, &mut points).await?;
         Ok(answer)
+    }
+
+    /// Begins what others do for us.
+    pub(super) fn begin(&mut self, id: &WatchId, effect: Effect) {
+        match effect {
+            Effect::MeasureBaseline { ranges } => self.measure_baseline(id, ranges),
+            Effect::Measure { since } => self.measure(id, since),
+            Effect::Rehearse(plan) => self.rehearse(id, *plan),
+            Effect::RunStep(permit) => self.run_step(*permit),
+            Effect::Record { .. }
+            | Effect::Notify(_)
+            | Effect::Answer(_)
+            | Effect::WakeAt(_)
+            | Effect::Close => {}
+        }
     }
 
     async fn write(
@@ -113,7 +133,12 @@ impl Dispatcher {
         });
     }
 
-    fn entry_record(&self, id: &WatchId, entry: &Entry, now: Timestamp) -> Result<NewRecord, DispatchError> {
+    pub(super) fn entry_record(
+        &self,
+        id: &WatchId,
+        entry: &Entry,
+        now: Timestamp,
+    ) -> Result<NewRecord, DispatchError> {
         let stream = watch_stream(id);
         let record = record(&stream, "entry", now, entry)?;
         let record = NewRecord { kind: kind_of(&record.body).to_owned(), ..record };
@@ -169,9 +194,14 @@ impl Dispatcher {
     }
 
     pub(super) fn notify(&self, id: &WatchId, notice: Notice, now: Timestamp) {
+        self.parts.notifiers.send(self.telling(id, notice, now));
+    }
+
+    /// A notice in the words of the channels.
+    pub(super) fn telling(&self, id: &WatchId, notice: Notice, now: Timestamp) -> Telling {
         let watch = self.watches.get(id);
         let kind = notice.kind.word();
-        self.parts.notifiers.send(Telling {
+        Telling {
             dedup_key: format!("{id}/{kind}"),
             kind,
             severity: notice.severity.map(|severity| severity.to_string()),
@@ -183,10 +213,10 @@ impl Dispatcher {
             page: notice.kind.pages(),
             at: now,
             link: None,
-        });
+        }
     }
 
-    fn close(&mut self, id: &WatchId) {
+    pub(super) fn close(&mut self, id: &WatchId) {
         self.wakes.remove(id);
         if let Some(watch) = self.watches.remove(id) {
             tracing::info!(watch = %id, phase = ?watch.phase, "closed");
@@ -211,7 +241,7 @@ fn crash_before(entry: &Entry) {
     }
 }
 
-fn crash_point_after(entry: &Entry) -> Option<&'static str> {
+pub(super) fn crash_point_after(entry: &Entry) -> Option<&'static str> {
     match entry {
         Entry::StepIntended { .. } => Some("after-intent"),
         Entry::StepEnded { .. } => Some("after-outcome"),

@@ -1,6 +1,6 @@
 //! Starting: everything is read back from the ledger. Replay restores, it never decides again.
 
-use super::events::{EVENT_STREAM, StoredEvent, THOUGHT_STREAM, Thought};
+use super::events::{EVENT_STREAM, StoredEvent, THOUGHT_STREAM, Thought, thought};
 use super::perform::{FLEET_STREAM, RECORD_VERSION, watch_stream};
 use super::{DispatchError, Dispatcher, Parts};
 use crate::clock;
@@ -51,6 +51,7 @@ impl Dispatcher {
             ending: false,
             timers_seen: clock::now(),
             weather: Weather::default(),
+            held: None,
             unwatched: 0,
         };
         // Of all at once, before the first of them says something: a storm is not over because the agent was.
@@ -100,11 +101,14 @@ impl Dispatcher {
             let records = self.parts.ledger.read_stream_after(EVENT_STREAM, through, NEWS_AT_ONCE).await?;
             let Some(last) = records.last() else { break };
             through = last.sequence;
+            self.hold();
             for record in records {
                 self.think_again(body::<StoredEvent>(&record)?).await?;
             }
+            let more = if through > before { vec![thought(through)?] } else { Vec::new() };
+            self.release(more).await?;
         }
-        if through > before { self.thought(through).await } else { Ok(()) }
+        Ok(())
     }
 
     async fn think_again(&mut self, stored: StoredEvent) -> Result<(), DispatchError> {

@@ -211,13 +211,13 @@ mod tests {
             ("ce_specversion", "1.0"),
             ("ce_id", "a-1"),
             ("ce_source", "/ci"),
-            ("ce_type", "dev.turnback.deployment"),
+            ("ce_type", "dev.turnback.deployment.v1"),
             ("content-type", "application/json"),
         ];
         let body = r#"{"service":"checkout","version":"v1"}"#;
         let one = read(&binary, body);
         let structured = format!(
-            r#"{{"specversion":"1.0","id":"a-1","source":"/ci","type":"dev.turnback.deployment","data":{body}}}"#
+            r#"{{"specversion":"1.0","id":"a-1","source":"/ci","type":"dev.turnback.deployment.v1","data":{body}}}"#
         );
         let other = read(&[("content-type", "application/cloudevents+json; charset=UTF-8")], &structured);
         assert_eq!(news(one).id, news(other).id);

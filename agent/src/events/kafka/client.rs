@@ -91,6 +91,9 @@ pub(super) fn consumer(
         .set("queued.min.messages", "1000")
         .set("fetch.message.max.bytes", "1048576")
         .set("fetch.error.backoff.ms", "200");
+    if let Some(instance) = &config.instance {
+        client.set("group.instance.id", instance);
+    }
     let watching = Watching { reporter, bad: AtomicU32::new(0) };
     client.create_with_context(watching).map_err(|error| format!("the Kafka client cannot be made: {error}"))
 }

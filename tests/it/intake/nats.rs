@@ -1,0 +1,1 @@
+//! NATS, seen from a daemon.
