@@ -2,7 +2,7 @@
 # Every target looks for what it needs and installs what is missing (Debian or Ubuntu, as root); see deploy/setup/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-crash check image measure-idle bench-detection bench-speed setup-build setup-test setup-check
+.PHONY: help demo build test test-crash test-intake check image measure-idle bench-detection bench-speed bench-ingest setup-build setup-test setup-check
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -50,6 +50,13 @@ bench-detection: setup-build ## how often judges roll back what is healthy, and 
 
 bench-speed: setup-build ## what a look costs on one core and how much a signal remembers, against their limits
 	cargo bench --locked -p simulations --bench speed -- $(ARGS)
+
+bench-ingest: setup-build setup-test ## events a second that are kept for good, over HTTP, Kafka and NATS, and the memory that takes
+	cargo build --release --locked -p agent --bin turnback
+	cargo run --locked -p tests --bin bench-ingest -- "$$CARGO_TARGET_DIR/release/turnback" $(ARGS)
+
+test-intake: setup-build setup-test ## 100,000 events over Kafka and over NATS while the agent is killed 20 times and the broker restarts
+	cargo test -p tests --locked --test it intake::chaos -- --ignored --nocapture --test-threads=1 $(ARGS)
 
 setup-build: ## what building needs
 	@deploy/setup/packages.sh build

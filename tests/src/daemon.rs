@@ -23,6 +23,7 @@ pub struct Daemon {
     port: u16,
     client: reqwest::Client,
     environment: Vec<(String, String)>,
+    program: Option<PathBuf>,
 }
 
 impl Daemon {
@@ -63,6 +64,7 @@ impl Daemon {
             port: ports::free_port()?,
             client: http::client()?,
             environment: Vec::new(),
+            program: None,
         };
         daemon.reconfigure(config)?;
         Ok(daemon)
@@ -78,6 +80,11 @@ impl Daemon {
         std::fs::write(self.folder.path().join("turnback.yaml"), text).context("writing the configuration")
     }
 
+    /// Another program for the next start than the one with crash points.
+    pub fn set_program(&mut self, program: &Path) {
+        self.program = Some(program.to_owned());
+    }
+
     /// Further environment variables for the next start.
     pub fn set_environment(&mut self, environment: &[(&str, String)]) {
         self.environment =
@@ -90,7 +97,11 @@ impl Daemon {
     /// # Errors
     /// If the program cannot be started.
     pub fn launch(&mut self, crash: Option<&str>) -> Result<()> {
-        let mut command = Command::new(binaries::path("turnback-under-test")?);
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => binaries::path("turnback-under-test")?,
+        };
+        let mut command = Command::new(program);
         command
             .arg("run")
             .arg("--config")

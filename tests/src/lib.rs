@@ -25,6 +25,7 @@
 //! | a Kubernetes cluster | [`kubernetes::Cluster::shared`] |
 //! | an HTTP server whose answers get lost | [`fault_proxy::FaultProxy`] before it |
 //! | Slack, GitHub and other vendors, recorded | [`vendors::Vendors`] |
+//! | thousands of messages with duplicates, shuffles and poison | [`traffic`] |
 //! | any other program | [`process::Process`] |
 //!
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
@@ -55,6 +56,7 @@ pub mod rq;
 pub mod site;
 pub mod steps;
 pub mod tools;
+pub mod traffic;
 pub mod vendors;
 pub mod victim;
 pub mod wait;

@@ -12,9 +12,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tests::daemon::Daemon;
 use tests::kafka::Kafka;
 use tests::nats::Nats;
+use tests::traffic::{self, Dice, Kept, Traffic};
 use tests::wait;
-
-use super::traffic::{self, Dice, Kept, Traffic};
 
 const PARTITIONS: i32 = 4;
 const GROUP: &str = "turnback";

@@ -3,4 +3,3 @@
 mod chaos;
 mod kafka;
 mod nats;
-mod traffic;

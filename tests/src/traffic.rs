@@ -22,6 +22,7 @@ pub const SERVICES: usize = 200;
 pub struct Dice(u64);
 
 impl Dice {
+    /// Begins at `seed`.
     pub fn new(seed: u64) -> Dice {
         Dice(seed)
     }
@@ -49,6 +50,7 @@ pub struct Traffic {
     newest: BTreeMap<String, u64>,
 }
 
+/// The name of one of the services.
 pub fn service(number: usize) -> String {
     format!("service-{number:03}")
 }
@@ -123,6 +125,11 @@ fn poison(number: usize) -> Vec<u8> {
     body
 }
 
+/// Whether a message of the traffic can be read.
+pub fn is_good(body: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(body).is_ok_and(|said| said["id"].is_string())
+}
+
 /// What a ledger holds of the traffic.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kept {
@@ -133,6 +140,9 @@ pub struct Kept {
 }
 
 /// Reads a ledger's records; checks that nothing is there twice.
+///
+/// # Errors
+/// If something is, or if a record is not of the traffic.
 pub fn kept(records: &[Record]) -> Result<Kept> {
     let mut kept = Kept { news: BTreeMap::new(), dead: BTreeSet::new() };
     for record in records {
@@ -155,6 +165,10 @@ pub fn kept(records: &[Record]) -> Result<Kept> {
 }
 
 /// Checks the watches: at most one for a deployment, and exactly one that is open for each service, over its newest.
+/// Gives the number of watches.
+///
+/// # Errors
+/// If it is otherwise.
 pub fn check_watches(records: &[Record], traffic: &Traffic) -> Result<usize> {
     let mut open: BTreeMap<String, (String, String)> = BTreeMap::new();
     let mut opened: BTreeMap<(String, String), usize> = BTreeMap::new();
