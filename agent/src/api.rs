@@ -6,10 +6,12 @@
 mod auth;
 mod intake;
 mod people;
+mod push;
 mod read;
 mod serve;
 
 pub use auth::Access;
+pub use push::router as push_router;
 pub use serve::serve;
 
 use crate::collector::Collector;

@@ -22,6 +22,7 @@ use crate::notify::{Delivery, Notifiers};
 use crate::secrets::Secrets;
 use crate::signals::SignalSource;
 use crate::signals::probe::ProbeSource;
+use crate::signals::pushed::PushedSource;
 use crate::signals::scrape::ScrapeSource;
 use crate::telemetry::Metrics;
 use anyhow::Context as _;
@@ -36,8 +37,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-pub(crate) use assemble::signal_sources;
 pub use assemble::{CannotStart, Options, ledger_file, run, settings};
+pub(crate) use assemble::{Sources, signal_sources};
 
 /// The ledger's file in the state directory.
 pub const LEDGER_FILE: &str = "ledger.db";
@@ -70,6 +71,8 @@ pub struct Settings {
     pub signal_sources: BTreeMap<String, Arc<dyn SignalSource>>,
     /// Those of them that sample by themselves.
     pub samplers: Vec<Sampler>,
+    /// Those of them that samples are pushed to.
+    pub pushed: BTreeMap<String, Arc<PushedSource>>,
     /// Who is told.
     pub notifiers: (Notifiers, Delivery),
     /// The rules of each service.
@@ -110,6 +113,7 @@ pub struct App {
     shared: Arc<Shared>,
     samplers: Vec<Sampler>,
     listeners: Vec<Box<dyn Listener>>,
+    pushed: BTreeMap<String, Arc<PushedSource>>,
     heartbeat: Option<(Heartbeat, Notifiers)>,
     notifiers: Notifiers,
     delivery: Delivery,
@@ -179,6 +183,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         shared,
         samplers: settings.samplers,
         listeners: settings.listeners,
+        pushed: settings.pushed,
         heartbeat,
         notifiers,
         delivery,
@@ -228,7 +233,7 @@ impl App {
         let (silence, silence_seen) = watch::channel(false);
         let documenting = self.deployment_log.map(|log| tokio::spawn(log.run(silence_seen.clone())));
         let telling = tokio::spawn(delivery.run(silence_seen));
-        let router = api::router(Arc::clone(&shared));
+        let router = api::router(Arc::clone(&shared)).merge(api::push_router(self.pushed));
         let mut api = tokio::spawn(api::serve(listener, router, down_seen.clone()));
         let mut thinking = tokio::spawn(dispatcher.run(messages, down_seen));
         let announce = async {

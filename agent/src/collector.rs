@@ -2,7 +2,7 @@
 //! nothing: what cannot be had becomes an observation that says so.
 
 use crate::clock;
-use crate::signals::{SignalSource, measure, words};
+use crate::signals::{Bell, SignalSource, measure, words};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use rules::ids::{SignalName, WatchId};
@@ -38,13 +38,22 @@ pub struct Collector {
     turns: Arc<BTreeMap<String, Semaphore>>,
     /// Sources that have answered since the agent started.
     heard: Arc<Mutex<BTreeSet<String>>>,
+    /// Rung by sources that samples are pushed to.
+    bell: Bell,
 }
 
 impl Collector {
     /// A collector over these sources. Starts nothing.
     pub fn new(sources: BTreeMap<String, Arc<dyn SignalSource>>) -> Self {
         let turns = sources.keys().map(|name| (name.clone(), Semaphore::new(MOST_QUESTIONS))).collect();
-        Self { sources: Arc::new(sources), turns: Arc::new(turns), heard: Arc::default() }
+        let bell = Bell::default();
+        sources.values().for_each(|source| source.give_bell(bell.clone()));
+        Self { sources: Arc::new(sources), turns: Arc::new(turns), heard: Arc::default(), bell }
+    }
+
+    /// Rung when samples came by themselves.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     /// The sources by name.

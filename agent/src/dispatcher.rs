@@ -14,6 +14,7 @@ mod events;
 mod held;
 mod people;
 mod perform;
+mod samples;
 mod startup;
 mod view;
 mod weather;
@@ -42,8 +43,8 @@ use rules::ids::{EnvironmentName, PlanId, ServiceName, SourceName, WatchId};
 use rules::rehearsal::Rehearsal;
 use rules::ruleset::RuleSet;
 use rules::storm::Weather;
-use rules::watch::{BrokenLedger, Input, Watch};
-use std::collections::{BTreeMap, VecDeque};
+use rules::watch::{BrokenLedger, Effect, Input, Watch};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -165,6 +166,8 @@ pub struct Dispatcher {
     watches: BTreeMap<WatchId, Watch>,
     closed: VecDeque<Watch>,
     wakes: BTreeMap<WatchId, Timestamp>,
+    /// Who is to look between its wakes, because samples came.
+    looks: samples::SampleLooks,
     returned: mpsc::Receiver<Returned>,
     returning: mpsc::Sender<Returned>,
     /// Helpers at work; when the loop ends they end.
@@ -191,6 +194,7 @@ impl Dispatcher {
     ) -> Result<(), DispatchError> {
         self.resume().await?;
         let mut batch = Vec::new();
+        let bell = self.parts.collector.bell().clone();
         loop {
             let sleep = self.until_next_wake();
             tokio::select! {
@@ -199,6 +203,7 @@ impl Dispatcher {
                 Some(returned) = self.returned.recv() => self.hear_returned(returned).await?,
                 Some(ended) = self.helpers.join_next(), if !self.helpers.is_empty() => report_helper(ended),
                 () = tokio::time::sleep(sleep) => self.hear_time().await?,
+                rung = bell.heard() => self.hear_bell(&rung),
                 count = messages.recv_many(&mut batch, MOST_AT_ONCE) => {
                     if count == 0 {
                         break;
@@ -235,6 +240,7 @@ impl Dispatcher {
                 self.tell(&watch, Input::Baseline(past)).await
             }
             Returned::Collected(watch, Collected::Samples(samples)) => {
+                self.looks.ended(&watch);
                 self.tell(&watch, Input::Samples(samples)).await
             }
             Returned::Rehearsed(watch, rehearsal) => self.tell(&watch, Input::Rehearsed(rehearsal)).await,
@@ -258,7 +264,7 @@ impl Dispatcher {
             self.wakes.remove(&watch);
             self.tell(&watch, Input::Tick).await?;
         }
-        Ok(())
+        self.look_at_samples(now, set_back).await
     }
 
     async fn hear_messages(&mut self, batch: &mut Vec<Message>) -> Result<(), DispatchError> {
@@ -288,11 +294,27 @@ impl Dispatcher {
         id: &WatchId,
         input: Input,
     ) -> Result<Option<Result<String, String>>, DispatchError> {
+        self.tell_of(id, input, None).await
+    }
+
+    /// The same; if it wants to look, then at the signals of these sources only.
+    async fn tell_of(
+        &mut self,
+        id: &WatchId,
+        input: Input,
+        sources: Option<&BTreeSet<String>>,
+    ) -> Result<Option<Result<String, String>>, DispatchError> {
         let now = clock::now();
         let Some(watch) = self.watches.get(id) else { return Ok(None) };
         let situation = self.situation(watch, now);
         let Some(watch) = self.watches.get_mut(id) else { return Ok(None) };
-        let effects = watch.on(input, &situation, now);
+        let mut effects = watch.on(input, &situation, now);
+        for effect in &mut effects {
+            if let (Effect::Measure { since }, Some(sources)) = (effect, sources) {
+                let signals = &watch.rules.signals;
+                since.retain(|(name, _)| signals.get(name).is_some_and(|one| sources.contains(&one.source)));
+            }
+        }
         let (environment, service) = (watch.deployment.environment.clone(), watch.deployment.service.clone());
         let answer = self.perform(id, effects, now).await?;
         self.see_weather(&environment, &service, now).await?;
@@ -319,7 +341,7 @@ impl Dispatcher {
 
     fn until_next_wake(&self) -> Duration {
         // With nothing to wait for, the loop still turns now and then; a lost timer then costs a minute, not a watch.
-        let next = self.wakes.values().min();
+        let next = self.wakes.values().copied().chain(self.looks.next()).min();
         next.map_or(Duration::from_secs(60), |at| {
             Duration::try_from(at.duration_since(clock::now()))
                 .unwrap_or(Duration::ZERO)

@@ -1,16 +1,18 @@
 //! Signal sources: where raw samples come from.
 //!
 //! A source hands over samples as they were stored and judges nothing; `rules::series` does the arithmetic. Three
-//! sources exist: a Prometheus server (`prometheus`), a service's own `/metrics` (`scrape`) and a request that must be
-//! answered (`probe`). What they have in common is the contract of `SignalSource`: complete data or an error in words,
+//! sources exist that are asked: a Prometheus server (`prometheus`), a service's own `/metrics` (`scrape`) and a request that must
+//! be answered (`probe`); and one that is told (`pushed`). What they have in common is the contract of `SignalSource`: complete data or an error in words,
 //! never a part of the data that looks like all of it. A source that fails makes us blind, and being blind must not
 //! look like being well or like being ill.
 
+mod bell;
 mod exposition;
 mod http;
 mod poll;
 pub mod probe;
 pub mod prometheus;
+pub mod pushed;
 mod ring;
 mod scanner;
 pub mod scrape;
@@ -18,14 +20,17 @@ mod selector;
 #[cfg(test)]
 mod testing;
 
+pub use bell::Bell;
 pub use poll::Clock;
-pub use ring::RingLimits;
+pub use ring::{Labels, RingLimits};
 pub use selector::{BadSelector, ParsedSelector, check_selector};
 
 use jiff::Timestamp;
+use pushed::Taken;
 use rules::series::{Observer, RawSeries, Window};
 use rules::signal::{Measurement, Observation};
 use rules::units::Span;
+use serde::Serialize;
 use std::error::Error;
 
 /// The cause below a `SourceError`.
@@ -44,6 +49,8 @@ pub trait SignalSource: Send + Sync {
     fn describe(&self) -> String;
     /// How it has been doing.
     fn health(&self) -> SourceHealth;
+    /// Takes the bell that it is to ring when samples came by themselves. Sources that are asked have no use for it.
+    fn give_bell(&self, _bell: Bell) {}
 }
 
 /// Why a source gave no samples.
@@ -123,8 +130,23 @@ pub struct SourceHealth {
     pub last_success: Option<Timestamp>,
     /// When it last failed, and why.
     pub last_error: Option<(Timestamp, String)>,
-    /// Series: of the last answer for a server that was asked, held in memory for scrapes and probes.
+    /// Series: of the last answer for a server that was asked, held in memory for scrapes, probes and pushes.
     pub series: usize,
+    /// Of a source that is pushed to: what became of what came.
+    pub pushed: Option<PushedHealth>,
+}
+
+/// What became of everything that was pushed to a source since the agent began.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct PushedHealth {
+    /// Samples, by what became of them.
+    pub samples: Taken,
+    /// Samples that are kept, each bucket of a native histogram counted as one.
+    pub held: usize,
+    /// Requests and messages that could not be read at all.
+    pub unreadable: u64,
+    /// In words: that nothing comes any more, if that is so.
+    pub silence: Option<String>,
 }
 
 impl SourceHealth {

@@ -222,6 +222,7 @@ pub(super) async fn readyz(shared: State, headers: HeaderMap) -> impl IntoRespon
                 "last_success": health.last_success,
                 "last_error": last_error,
                 "series": health.series,
+                "pushed": health.pushed,
             });
             (name.clone(), words)
         })

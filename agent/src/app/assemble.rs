@@ -15,6 +15,7 @@ use crate::secrets::{Secret, Secrets};
 use crate::signals::SignalSource;
 use crate::signals::probe::ProbeSource;
 use crate::signals::prometheus::{Credentials, PrometheusConfig, PrometheusSource};
+use crate::signals::pushed::{PushCredential, PushKey, PushedConfig, PushedSource};
 use crate::signals::scrape::ScrapeSource;
 use crate::telemetry::{LogFormat, start_log};
 use anyhow::Context as _;
@@ -106,7 +107,7 @@ pub fn settings(config: Config) -> anyhow::Result<Settings> {
         None => token::read_or_make(&state_dir.join(TOKEN_FILE))?,
     };
     let event_sources = event_sources(&config, &secrets, &token)?;
-    let (signal_sources, samplers) = signal_sources(&config.signals, &secrets)?;
+    let signals = signal_sources(&config.signals, &secrets)?;
     let notifiers = notifiers(&config, &secrets)?;
     let heartbeat = config.heartbeat.as_ref().map(|config| {
         let receiver = Webhook::new("heartbeat", &config.webhook, &secrets, clock::now)?;
@@ -126,8 +127,9 @@ pub fn settings(config: Config) -> anyhow::Result<Settings> {
         token,
         event_sources,
         listeners: listeners(&config, &secrets)?,
-        signal_sources,
-        samplers,
+        signal_sources: signals.all,
+        samplers: signals.samplers,
+        pushed: signals.pushed,
         notifiers,
         heartbeat: heartbeat.transpose()?,
         deployment_log: config.deployment_log.clone(),
@@ -180,14 +182,22 @@ fn listeners(config: &Config, secrets: &Arc<Secrets>) -> anyhow::Result<Vec<Box<
     Ok(listeners)
 }
 
-type Sources = (BTreeMap<String, Arc<dyn SignalSource>>, Vec<Sampler>);
+/// Signal sources, made.
+pub(crate) struct Sources {
+    /// All of them.
+    pub all: BTreeMap<String, Arc<dyn SignalSource>>,
+    /// What must run for those of them that sample by themselves.
+    pub samplers: Vec<Sampler>,
+    /// Those of them that are pushed to.
+    pub pushed: BTreeMap<String, Arc<PushedSource>>,
+}
 
-/// Makes signal sources, and what must run for those of them that sample by themselves.
+/// Makes signal sources. Starts nothing.
 pub(crate) fn signal_sources(config: &SignalSourcesConfig, secrets: &Secrets) -> anyhow::Result<Sources> {
     let mut sources: BTreeMap<String, Arc<dyn SignalSource>> = BTreeMap::new();
     let mut samplers = Vec::new();
     // Destructured, so that a kind of source that is not wired does not compile.
-    let SignalSourcesConfig { prometheus, scrape, probe } = config;
+    let SignalSourcesConfig { prometheus, scrape, probe, pushed } = config;
     for (name, config) in prometheus {
         let credentials = credentials(name, config, secrets)?;
         let source = PrometheusSource::new(name, config, &credentials, clock::now)?;
@@ -203,7 +213,28 @@ pub(crate) fn signal_sources(config: &SignalSourcesConfig, secrets: &Secrets) ->
         sources.insert(name.clone(), Arc::clone(&source) as Arc<dyn SignalSource>);
         samplers.push(Sampler::Probe(source));
     }
-    Ok((sources, samplers))
+    let mut receivers = BTreeMap::new();
+    for (name, config) in pushed {
+        let key = push_key(name, config, secrets)?;
+        let source = Arc::new(PushedSource::new(name, config, key, clock::now)?);
+        sources.insert(name.clone(), Arc::clone(&source) as Arc<dyn SignalSource>);
+        receivers.insert(name.clone(), source);
+    }
+    Ok(Sources { all: sources, samplers, pushed: receivers })
+}
+
+fn push_key(name: &str, config: &PushedConfig, secrets: &Secrets) -> anyhow::Result<Option<PushKey>> {
+    let read = |reference: &SecretRef, key: &str| {
+        let at = || format!("cannot fill in signals.pushed.{name}.credential.{key}");
+        secrets.resolve(reference).with_context(at)
+    };
+    Ok(match &config.credential {
+        None => None,
+        Some(PushCredential::Bearer(token)) => Some(PushKey::bearer(&read(token, "bearer")?)),
+        Some(PushCredential::Basic(basic)) => {
+            Some(PushKey::basic(&basic.user, &read(&basic.password, "basic.password")?))
+        }
+    })
 }
 
 fn credentials(name: &str, config: &PrometheusConfig, secrets: &Secrets) -> anyhow::Result<Credentials> {

@@ -7,6 +7,7 @@ mod services;
 use super::report::{Finding, Findings};
 use super::tree::{Node, Path};
 use super::{Config, EventsConfig, SignalSourcesConfig};
+use crate::signals::pushed::PushCredential;
 use rules::action::SecretRef;
 use rules::ids::SourceName;
 use rules::matrix::Matrix;
@@ -67,7 +68,7 @@ impl Subject<'_> {
     }
 
     fn source_names(&self) -> BTreeSet<&str> {
-        ["prometheus", "scrape", "probe"]
+        ["prometheus", "scrape", "probe", "pushed"]
             .iter()
             .flat_map(|kind| self.written_keys(&["signals", kind]))
             .collect()
@@ -198,7 +199,7 @@ fn sources(subject: &Subject<'_>, findings: &mut Findings) {
         ("nats", nats.keys().collect()),
     ];
     distinct_names(subject, findings, &names);
-    let SignalSourcesConfig { prometheus, scrape, probe } = &subject.config.signals;
+    let SignalSourcesConfig { prometheus, scrape, probe, pushed } = &subject.config.signals;
     for (name, source) in prometheus {
         subject.add_all(findings, &["signals", "prometheus", name], source.problems());
     }
@@ -207,6 +208,9 @@ fn sources(subject: &Subject<'_>, findings: &mut Findings) {
     }
     for (name, source) in probe {
         subject.add_all(findings, &["signals", "probe", name], source.problems());
+    }
+    for (name, source) in pushed {
+        subject.add_all(findings, &["signals", "pushed", name], source.problems());
     }
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for (kind, name) in subject.config.signals.names() {
@@ -257,6 +261,14 @@ fn secrets(subject: &Subject<'_>, findings: &mut Findings) {
             .secret_headers
             .iter()
             .for_each(|(header, secret)| check(&start, &format!("secret_headers.{header}"), secret));
+    }
+    for (name, source) in &config.signals.pushed {
+        let start = ["signals", "pushed", name.as_str()];
+        match &source.credential {
+            Some(PushCredential::Bearer(token)) => check(&start, "credential.bearer", token),
+            Some(PushCredential::Basic(basic)) => check(&start, "credential.basic.password", &basic.password),
+            None => {}
+        }
     }
     let beats = config.heartbeat.iter().map(|heartbeat| (vec!["heartbeat", "webhook"], &heartbeat.webhook));
     let told = config.notify.webhook.iter().map(|(name, one)| (vec!["notify", "webhook", name], one));

@@ -11,6 +11,7 @@ use crate::heartbeat::HeartbeatConfig;
 use crate::notify::NotifyConfig;
 use crate::signals::probe::ProbeConfig;
 use crate::signals::prometheus::PrometheusConfig;
+use crate::signals::pushed::PushedConfig;
 use crate::signals::scrape::ScrapeConfig;
 use jiff::Timestamp;
 use rules::action::SecretRef;
@@ -181,6 +182,8 @@ pub struct SignalSourcesConfig {
     pub scrape: BTreeMap<String, ScrapeConfig>,
     /// Addresses that must answer.
     pub probe: BTreeMap<String, ProbeConfig>,
+    /// Sources that samples are pushed to.
+    pub pushed: BTreeMap<String, PushedConfig>,
 }
 
 /// What holds for services that say nothing else.
@@ -341,9 +344,10 @@ impl FreezeConfig {
 impl SignalSourcesConfig {
     /// The names of all sources, each with its kind.
     pub fn names(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let Self { prometheus, scrape, probe } = self;
+        let Self { prometheus, scrape, probe, pushed } = self;
         let prometheus = prometheus.keys().map(|name| ("prometheus", name.as_str()));
         let scrape = scrape.keys().map(|name| ("scrape", name.as_str()));
-        prometheus.chain(scrape).chain(probe.keys().map(|name| ("probe", name.as_str())))
+        let probe = probe.keys().map(|name| ("probe", name.as_str()));
+        prometheus.chain(scrape).chain(probe).chain(pushed.keys().map(|name| ("pushed", name.as_str())))
     }
 }

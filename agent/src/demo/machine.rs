@@ -166,6 +166,7 @@ fn settings(
         event_sources,
         listeners: Vec::new(),
         signal_sources,
+        pushed: BTreeMap::new(),
         samplers: vec![Sampler::Scrape(scrape), Sampler::Probe(probe)],
         notifiers: Notifiers::new(vec![Box::new(notices.clone())]),
         rules: Arc::new(move |_, _| rules.clone()),

@@ -162,6 +162,7 @@ impl Dispatcher {
 
     fn measure(&mut self, id: &WatchId, since: Vec<(rules::ids::SignalName, Timestamp)>) {
         let Some(watch) = self.watches.get(id) else { return };
+        self.looks.begun(id);
         let (collector, rules) = (self.parts.collector.clone(), watch.rules.clone());
         let (id, returning) = (id.clone(), self.returning.clone());
         self.helpers.spawn(async move {
@@ -218,6 +219,7 @@ impl Dispatcher {
 
     pub(super) fn close(&mut self, id: &WatchId) {
         self.wakes.remove(id);
+        self.looks.forget(id);
         if let Some(watch) = self.watches.remove(id) {
             tracing::info!(watch = %id, phase = ?watch.phase, "closed");
             self.closed.push_back(watch);

@@ -44,6 +44,7 @@ impl Dispatcher {
             watches,
             closed,
             wakes: BTreeMap::new(),
+            looks: Default::default(),
             returned,
             returning,
             helpers: tokio::task::JoinSet::new(),

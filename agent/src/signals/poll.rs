@@ -149,7 +149,7 @@ impl State {
         let mut seen = BTreeSet::new();
         for (labels, sample) in samples {
             let twice = !seen.insert(labels.clone());
-            match self.ring.append(labels.clone(), sample) {
+            match self.ring.append(&labels, sample) {
                 Appended::Kept | Appended::Known if twice => losses.disorder += 1,
                 Appended::Kept | Appended::Known => {}
                 Appended::Full => losses.full += 1,

@@ -5,7 +5,7 @@
 //! are all critical there, so that a pass needs the proof of each.
 
 use super::args::{Args, Moment};
-use crate::app::{Sampler, signal_sources};
+use crate::app::{Sampler, Sources, signal_sources};
 use crate::cli::Context;
 use crate::cli::exit::Failure;
 use crate::clock;
@@ -99,7 +99,13 @@ pub(super) fn prepare(args: &Args, context: &Context<'_>) -> anyhow::Result<Job>
     let used: BTreeSet<&String> = rules.signals.values().map(|signal| &signal.source).collect();
     retain(&mut ground.sources, &used);
     let secrets = secrets(context);
-    let (sources, samplers) =
+    if let Some(name) = ground.sources.pushed.keys().next() {
+        return Err(usage(format!(
+            "the signal source {name} is pushed to the agent; nothing is pushed to a command line: name a source that can \
+             be asked"
+        )));
+    }
+    let Sources { all: sources, samplers, .. } =
         signal_sources(&ground.sources, &secrets).map_err(|error| Failure::usage(format!("{error:#}")))?;
     let readers = readers(rules, &sources)?;
     let deadline = args.lasting.after(began);
@@ -373,10 +379,11 @@ fn check(rules: &RuleSet) -> anyhow::Result<()> {
 
 /// Sources that nobody asks need no secrets and no sampling.
 fn retain(sources: &mut SignalSourcesConfig, used: &BTreeSet<&String>) {
-    let SignalSourcesConfig { prometheus, scrape, probe } = sources;
+    let SignalSourcesConfig { prometheus, scrape, probe, pushed } = sources;
     prometheus.retain(|name, _| used.contains(name));
     scrape.retain(|name, _| used.contains(name));
     probe.retain(|name, _| used.contains(name));
+    pushed.retain(|name, _| used.contains(name));
 }
 
 fn secrets(context: &Context<'_>) -> Secrets {

@@ -156,6 +156,14 @@ pub(super) const CASES: &[Case] = &[
         &[(1, "signals.probe.p.targets", "")],
     ),
     (
+        "a pushed source beyond its bounds",
+        "signals: { pushed: { p: { settle: 2m, credential: { bearer: { file: token } } } } }\n",
+        &[
+            (1, "signals.pushed.p.settle", "2m is not between 10ms and 1m"),
+            (1, "signals.pushed.p.credential.bearer", "the path of a secret must begin with /"),
+        ],
+    ),
+    (
         "a probe of nothing",
         "signals:\n  probe:\n    p:\n      targets: ['http://h/']\n      expect_status: []\n",
         &[(5, "signals.probe.p.expect_status", "nothing could ever be up")],
