@@ -7,7 +7,10 @@
 //!
 //! A notifier is one file with its configuration, and a line in [`build`].
 
+mod envelope;
+mod kafka;
 mod log;
+mod nats;
 mod outlet;
 mod post;
 mod slack;
@@ -21,7 +24,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+#[cfg(feature = "kafka")]
+pub use kafka::KafkaTopic;
+pub use kafka::KafkaTopicConfig;
 pub use log::{Log, LogConfig};
+pub use nats::{NatsSubject, NatsSubjectConfig};
 pub use outlet::ChannelHealth;
 pub use slack::{Slack, SlackConfig};
 pub use webhook::{Webhook, WebhookConfig};
@@ -103,6 +110,12 @@ pub struct NotifyConfig {
     /// Incoming webhooks of Slack and of what speaks its format (Mattermost, Rocket.Chat).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub slack: BTreeMap<String, SlackConfig>,
+    /// Topics of Kafka, for programs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kafka: BTreeMap<String, KafkaTopicConfig>,
+    /// Subjects of NATS, for programs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub nats: BTreeMap<String, NatsSubjectConfig>,
     /// Our own log.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub log: BTreeMap<String, LogConfig>,
@@ -111,13 +124,15 @@ pub struct NotifyConfig {
 impl NotifyConfig {
     /// Everything wrong with it, each with the path of the key at fault (`slack.team.url`).
     pub fn problems(&self) -> Vec<(String, String)> {
-        let Self { webhook, slack, log } = self;
+        let Self { webhook, slack, kafka, nats, log } = self;
         let mut found = Vec::new();
         let mut take = |kind: &str, name: &str, problems: Vec<(String, String)>| {
             found.extend(problems.into_iter().map(|(key, text)| (format!("{kind}.{name}.{key}"), text)));
         };
         webhook.iter().for_each(|(name, config)| take("webhook", name, config.problems()));
         slack.iter().for_each(|(name, config)| take("slack", name, config.problems()));
+        kafka.iter().for_each(|(name, config)| take("kafka", name, config.problems()));
+        nats.iter().for_each(|(name, config)| take("nats", name, config.problems()));
         log.iter().for_each(|(name, config)| take("log", name, config.problems()));
         found
     }
@@ -148,16 +163,27 @@ pub enum BadNotifier {
 /// Makes the configured notifiers and resolves their secrets. Starts nothing.
 pub fn build(
     config: &NotifyConfig,
-    secrets: &Secrets,
+    secrets: &Arc<Secrets>,
     now: Now,
 ) -> Result<Vec<Box<dyn Notifier>>, BadNotifier> {
-    let NotifyConfig { webhook, slack, log } = config;
+    let NotifyConfig { webhook, slack, kafka, nats, log } = config;
     let mut notifiers: Vec<Box<dyn Notifier>> = Vec::new();
     for (name, config) in webhook {
         notifiers.push(Box::new(Webhook::new(name, config, secrets, now)?));
     }
     for (name, config) in slack {
         notifiers.push(Box::new(Slack::new(name, config, secrets)?));
+    }
+    for (name, config) in kafka {
+        #[cfg(feature = "kafka")]
+        notifiers.push(Box::new(KafkaTopic::new(name, config, secrets)?));
+        #[cfg(not(feature = "kafka"))]
+        if let Some((key, problem)) = config.problems().into_iter().next() {
+            return Err(BadNotifier::Configuration { key: format!("kafka.{name}.{key}"), problem });
+        }
+    }
+    for (name, config) in nats {
+        notifiers.push(Box::new(NatsSubject::new(name, config, secrets)?));
     }
     for (name, config) in log {
         notifiers.push(Box::new(Log::new(name, config)));

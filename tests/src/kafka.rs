@@ -26,28 +26,47 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 /// Any identifier of a cluster will do.
 const CLUSTER: &str = "dHVybmJhY2stdGVzdHMtMQ";
 
+/// How a broker is set up.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// The port that clients are told to use, for a network before it.
+    pub advertised: Option<u16>,
+    /// Clients must say who they are: `turnback`, with this password, by SASL/PLAIN.
+    pub password: Option<String>,
+}
+
 /// A running broker, killed on drop.
 #[derive(Debug)]
 pub struct Kafka {
     process: Process,
     port: u16,
+    controller: u16,
+    setup: Setup,
     // Removed after the process, which works in it.
     folder: TempDir,
 }
 
 impl Kafka {
-    /// Starts a broker.
+    /// Starts a broker that lets everybody in.
     ///
     /// # Errors
     /// If it is not installed or does not start, with what it printed.
     pub async fn start() -> Result<Kafka> {
+        Kafka::start_with(&Setup::default()).await
+    }
+
+    /// Starts a broker.
+    ///
+    /// # Errors
+    /// If it is not installed or does not start, with what it printed.
+    pub async fn start_with(setup: &Setup) -> Result<Kafka> {
         let mut last = anyhow!("no attempt was made");
         for _ in 0..ATTEMPTS {
             let folder = tempfile::tempdir().context("making a folder for Kafka")?;
             let (port, controller) = (ports::free_port()?, ports::free_port()?);
-            std::fs::write(folder.path().join("server.properties"), properties(&folder, port, controller))?;
+            configure(&folder, port, controller, setup)?;
             format(&folder)?;
-            let broker = Kafka { process: launch(&folder)?, port, folder };
+            let broker = Kafka { process: launch(&folder)?, port, controller, setup: setup.clone(), folder };
             match broker.ready().await {
                 Ok(()) => return Ok(broker),
                 Err(error) => last = error,
@@ -98,6 +117,16 @@ impl Kafka {
         self.kill()?;
         self.process = launch(&self.folder)?;
         self.ready().await
+    }
+
+    /// The same with another password than before.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn restart_with_password(&mut self, password: &str) -> Result<()> {
+        self.setup.password = Some(password.to_owned());
+        configure(&self.folder, self.port, self.controller, &self.setup)?;
+        self.restart().await
     }
 
     /// `SIGSTOP` and `SIGCONT`.
@@ -198,22 +227,38 @@ impl Kafka {
     fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.address());
+        if let Some(password) = &self.setup.password {
+            config.set("security.protocol", "sasl_plaintext").set("sasl.mechanism", "PLAIN");
+            config.set("sasl.username", "turnback").set("sasl.password", password);
+        }
         config
     }
 }
 
-fn properties(folder: &TempDir, port: u16, controller: u16) -> String {
-    let data = folder.path().join("data");
-    format!(
+fn configure(folder: &TempDir, port: u16, controller: u16, setup: &Setup) -> Result<()> {
+    let protocol = if setup.password.is_some() { "SASL_PLAINTEXT" } else { "PLAINTEXT" };
+    let advertised = setup.advertised.unwrap_or(port);
+    let mut text = format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\nlog.dirs={}\n\
+         listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=CLIENTS://127.0.0.1:{advertised}\ncontroller.listener.names=CONTROLLER\n\
+         inter.broker.listener.name=CLIENTS\n\
+         listener.security.protocol.map=CLIENTS:{protocol},CONTROLLER:PLAINTEXT\nlog.dirs={}\n\
          offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n",
-        data.display()
-    )
+        folder.path().join("data").display()
+    );
+    if let Some(password) = &setup.password {
+        text += &format!(
+            "sasl.enabled.mechanisms=PLAIN\nsasl.mechanism.inter.broker.protocol=PLAIN\n\
+             listener.name.clients.plain.sasl.jaas.config=\
+             org.apache.kafka.common.security.plain.PlainLoginModule required username=\"broker\" \
+             password=\"broker-secret\" user_broker=\"broker-secret\" user_turnback=\"{password}\";\n"
+        );
+    }
+    std::fs::write(folder.path().join("server.properties"), text)
+        .context("writing the configuration of Kafka")
 }
 
 /// Java with the jars of the cache, and no more memory than one small broker needs.

@@ -23,6 +23,7 @@
 //! | one step, run as the executor does | [`steps::Rig`] |
 //! | pages that change, and an nginx that keeps them | [`site::Site`] behind an [`edge::Edge`] |
 //! | a Kubernetes cluster | [`kubernetes::Cluster::shared`] |
+//! | any server behind a network that turns bad | [`bad_network::BadNetwork`] before it |
 //! | an HTTP server whose answers get lost | [`fault_proxy::FaultProxy`] before it |
 //! | Slack, GitHub and other vendors, recorded | [`vendors::Vendors`] |
 //! | thousands of messages with duplicates, shuffles and poison | [`traffic`] |
@@ -31,6 +32,7 @@
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
 
 pub mod arms;
+pub mod bad_network;
 pub mod binaries;
 pub mod cutter;
 pub mod daemon;

@@ -253,7 +253,7 @@ fn credentials(name: &str, config: &PrometheusConfig, secrets: &Secrets) -> anyh
 }
 
 /// The configured notifiers, and always the log.
-fn notifiers(config: &Config, secrets: &Secrets) -> anyhow::Result<(Notifiers, notify::Delivery)> {
+fn notifiers(config: &Config, secrets: &Arc<Secrets>) -> anyhow::Result<(Notifiers, notify::Delivery)> {
     let mut notify = config.notify.clone();
     notify.log.entry("log".into()).or_insert(LogConfig {});
     Ok(Notifiers::new(notify::build(&notify, secrets, clock::now)?))

@@ -336,7 +336,8 @@ log:
     );
     assert!(serde_saphyr::from_str::<NotifyConfig>("slack: { a: { url: { env: X }, chanel: y } }").is_err());
 
-    let secrets = Secrets::from_variables(BTreeMap::from([("BAD".into(), "hunter2 no address".into())]));
+    let secrets =
+        Arc::new(Secrets::from_variables(BTreeMap::from([("BAD".into(), "hunter2 no address".into())])));
     for (text, expected) in [
         (
             "slack: { a: { url: { env: NOT_SET } } }",
