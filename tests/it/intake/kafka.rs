@@ -39,6 +39,10 @@ async fn until_standing(daemon: &Daemon, what: &str, good: impl Fn(&Value) -> bo
     waited.with_context(|| format!("{last}\n{}", daemon.log()))
 }
 
+fn first(standing: &Value) -> bool {
+    standing["recorded"] == 1 && standing["connected"] == true
+}
+
 fn deployment(service: &str, version: &str) -> Vec<u8> {
     json!({ "service": service, "version": version, "id": format!("{service}-{version}") })
         .to_string()
@@ -150,7 +154,7 @@ async fn a_broker_that_stands_still_or_dies_is_missed_and_nothing_is_lost() -> R
     broker.topic("dead", 1).await?;
     let daemon = Daemon::start(&config(&broker.address(), "")).await?;
     tell(&broker, "checkout", "v1").await?;
-    until_standing(&daemon, "the first news", |standing| standing["recorded"] == 1).await?;
+    until_standing(&daemon, "the first news", first).await?;
 
     broker.signal(Signal::SIGSTOP)?;
     let down =
@@ -186,7 +190,7 @@ async fn garbage_silence_and_a_slow_drip_are_not_news() -> Result<()> {
     broker.topic("dead", 1).await?;
     let daemon = Daemon::start(&config(&format!("127.0.0.1:{}", network.port()), "")).await?;
     tell(&broker, "checkout", "v1").await?;
-    until_standing(&daemon, "the first news", |standing| standing["recorded"] == 1).await?;
+    until_standing(&daemon, "the first news", first).await?;
     for (number, weather) in [Weather::Nonsense, Weather::Silent, Weather::Cut].into_iter().enumerate() {
         network.turn(weather);
         until_standing(&daemon, &format!("{weather:?} to be noticed"), |standing| {
@@ -227,7 +231,7 @@ async fn a_password_that_expired_is_said_and_its_successor_is_read() -> Result<(
     );
     let daemon = Daemon::start(&config(&broker.address(), &sasl)).await?;
     tell(&broker, "checkout", "v1").await?;
-    until_standing(&daemon, "the first news", |standing| standing["recorded"] == 1).await?;
+    until_standing(&daemon, "the first news", first).await?;
     broker.restart_with_password("second-password").await?;
     tell(&broker, "checkout", "v2").await?;
     let down = until_standing(&daemon, "the refusal to be noticed", |standing| {

@@ -246,7 +246,9 @@ fn judge(error: &KafkaError, reporter: &Reporter) -> Option<String> {
         RDKafkaErrorCode::UnknownTopicOrPartition,
         RDKafkaErrorCode::UnknownTopic,
     ];
-    if code.is_some_and(|code| broken.contains(&code)) {
+    // After a fatal error (another one took our place in the group, say) the client hears nothing any more.
+    let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+    if fatal || code.is_some_and(|code| broken.contains(&code)) {
         return Some(error.to_string());
     }
     reporter.failed(error.to_string());
