@@ -13,7 +13,7 @@ mod command;
 mod git;
 mod http;
 #[cfg(feature = "kubernetes")]
-mod kubernetes;
+pub(crate) mod kubernetes;
 mod output;
 mod process;
 mod program;

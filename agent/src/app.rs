@@ -3,6 +3,7 @@
 //! API) the process ends; a source that fails is degraded operation, shown by `/readyz`.
 
 mod assemble;
+mod listeners;
 mod token;
 
 pub(crate) use token::read_or_make as read_or_make_token;

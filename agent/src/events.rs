@@ -28,6 +28,7 @@ mod hostile;
 mod json;
 pub mod kafka;
 mod keys;
+pub mod kubernetes;
 pub mod limits;
 pub mod listener;
 pub mod native;

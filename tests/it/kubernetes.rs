@@ -6,6 +6,7 @@ mod owners;
 mod permissions;
 mod road;
 mod rollouts;
+mod source;
 pub mod stage;
 
 use std::time::Duration;

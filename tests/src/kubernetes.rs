@@ -12,13 +12,16 @@ mod audit;
 mod kubelet;
 mod logs;
 mod programs;
+mod weather;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -26,6 +29,7 @@ use tokio::sync::OnceCell;
 pub use api::{Answer, Api};
 pub use audit::Write;
 pub use logs::Node;
+pub use weather::{Weather, WeatherProxy};
 
 use crate::process::Process;
 use crate::{ports, wait};
@@ -56,9 +60,11 @@ pub struct Cluster {
     api: Api,
     kubeconfig: PathBuf,
     namespaces: AtomicU32,
-    _etcd: Process,
-    _server: Process,
-    _controllers: Process,
+    etcd: Mutex<Process>,
+    server: Mutex<Process>,
+    controllers: Mutex<Process>,
+    etcd_url: String,
+    port: u16,
     // Removed after the processes, which write into it.
     folder: TempDir,
 }
@@ -77,6 +83,50 @@ impl Cluster {
                 Ok(cluster)
             })
             .await
+    }
+
+    /// A cluster of a test's own, which it may stop and kill, without a kubelet: pods stay as they were made. Ten seconds;
+    /// whoever takes one ends it with [`Cluster::end`].
+    ///
+    /// # Errors
+    /// As [`Cluster::shared`].
+    pub async fn alone() -> Result<&'static Cluster> {
+        Ok(Box::leak(Box::new(Cluster::start().await?)))
+    }
+
+    /// Kills all of it.
+    ///
+    /// # Errors
+    /// If a process cannot be waited for.
+    pub fn end(&self) -> Result<()> {
+        for process in [&self.controllers, &self.server, &self.etcd] {
+            process.lock().unwrap_or_else(PoisonError::into_inner).kill()?;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to the API server.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn signal_server(&self, signal: Signal) -> Result<()> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).signal(signal)
+    }
+
+    /// Kills the API server and, after `pause`, starts it again on the same data and at the same address.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub async fn restart_server(&self, pause: Duration) -> Result<()> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).kill()?;
+        tokio::time::sleep(pause).await;
+        let command = Programs::find()?.server(self.folder.path(), &self.etcd_url, self.port)?;
+        let server = leashed(&self.folder, "apiserver", command)?;
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+        wait::until("the API server to be ready again", START_LIMIT, async || {
+            Ok(self.api.get("/readyz").await.is_ok_and(|answer| answer.status == 200).then_some(()))
+        })
+        .await
     }
 
     async fn start() -> Result<Cluster> {
@@ -130,9 +180,11 @@ impl Cluster {
             api,
             kubeconfig,
             namespaces: AtomicU32::new(0),
-            _etcd: etcd,
-            _server: server,
-            _controllers: controllers,
+            etcd: Mutex::new(etcd),
+            server: Mutex::new(server),
+            controllers: Mutex::new(controllers),
+            etcd_url,
+            port,
             folder,
         })
     }

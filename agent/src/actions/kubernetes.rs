@@ -41,6 +41,7 @@ use super::{Action, BadAction, Context, pulled, pulled_already};
 use crate::secrets::{Redactor, Secrets};
 use async_trait::async_trait;
 use client::{Answer, Blind, Cluster, Reply};
+pub(crate) use client::{FIELD_MANAGER, reach};
 use goal::Goal;
 use rollout::Progress;
 use rules::action::kubernetes::{KubernetesOperation, KubernetesSpec, WaitFor, is_name};
@@ -50,6 +51,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use workload::{MARKER, Workload, marker};
+pub(crate) use workload::{containers, plain, query};
 
 /// Between two looks at a rollout: pods take seconds.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

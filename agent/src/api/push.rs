@@ -235,3 +235,6 @@ async fn metrics(State(shared): Push, Path(name): Path<String>, request: Request
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

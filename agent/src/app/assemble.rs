@@ -1,13 +1,10 @@
 //! From a configuration to settings: secrets are resolved, sources and notifiers made. Starts nothing.
 
+use super::listeners;
 use super::{Sampler, Settings, TOKEN_FILE, build, token};
 use crate::clock;
-use crate::config::{Config, EventsConfig, Flag, Inputs, LogLevel, SignalSourcesConfig};
+use crate::config::{Config, Flag, Inputs, LogLevel, SignalSourcesConfig};
 use crate::events::auth::{Credential, EventSourceKey, ServiceScope};
-#[cfg(feature = "kafka")]
-use crate::events::kafka::KafkaSource;
-use crate::events::listener::Listener;
-use crate::events::nats::NatsSource;
 use crate::events::{AlertLabels, EventSourceKeys};
 use crate::heartbeat::Heartbeat;
 use crate::notify::{self, LogConfig, Notifiers, Webhook};
@@ -126,7 +123,7 @@ pub fn settings(config: Config) -> anyhow::Result<Settings> {
         state_dir,
         token,
         event_sources,
-        listeners: listeners(&config, &secrets)?,
+        listeners: listeners::make(&config.events, &secrets)?,
         signal_sources: signals.all,
         samplers: signals.samplers,
         pushed: signals.pushed,
@@ -160,26 +157,6 @@ fn event_sources(config: &Config, secrets: &Secrets, token: &str) -> anyhow::Res
         keys.add(source.key(name.clone(), read)?, source.alert_labels.clone());
     }
     Ok(keys)
-}
-
-/// The sources that fetch news by themselves.
-fn listeners(config: &Config, secrets: &Arc<Secrets>) -> anyhow::Result<Vec<Box<dyn Listener>>> {
-    let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
-    // Destructured, so that a kind of source that is not wired does not compile.
-    let EventsConfig { sources: _, kafka, nats } = &config.events;
-    for (name, config) in kafka {
-        #[cfg(feature = "kafka")]
-        listeners.push(Box::new(KafkaSource::new(name, config, secrets)?));
-        #[cfg(not(feature = "kafka"))]
-        anyhow::bail!(
-            "events.kafka.{name}: {}",
-            config.problems().into_iter().map(|(_, words)| words).collect::<String>()
-        );
-    }
-    for (name, config) in nats {
-        listeners.push(Box::new(NatsSource::new(name, config, secrets)?));
-    }
-    Ok(listeners)
 }
 
 /// Signal sources, made.

@@ -106,7 +106,7 @@ impl KafkaConnection {
             .set("socket.timeout.ms", "10000")
             .set("socket.connection.setup.timeout.ms", "5000")
             .set("reconnect.backoff.ms", "100")
-            .set("reconnect.backoff.max.ms", "10000");
+            .set("reconnect.backoff.max.ms", "2000");
         let protocol = match (&self.tls, &self.sasl) {
             (None, None) => "plaintext",
             (Some(_), None) => "ssl",

@@ -1,15 +1,15 @@
 //! What types cannot say: names that are referred to, addresses, selectors, runbooks, matrices, times.
 
 mod bounds;
+mod events;
 mod runbooks;
 mod services;
 
 use super::report::{Finding, Findings};
 use super::tree::{Node, Path};
-use super::{Config, EventsConfig, SignalSourcesConfig};
+use super::{Config, SignalSourcesConfig};
 use crate::signals::pushed::PushCredential;
 use rules::action::SecretRef;
-use rules::ids::SourceName;
 use rules::matrix::Matrix;
 use rules::ruleset::SHIPPED_MATRICES;
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,43 +162,8 @@ fn general(subject: &Subject<'_>, findings: &mut Findings) {
     }
 }
 
-/// What a source says is recorded under its name, so that no two may share one.
-fn distinct_names(subject: &Subject<'_>, findings: &mut Findings, kinds: &[(&str, Vec<&SourceName>)]) {
-    let mut seen: BTreeMap<&SourceName, &str> = BTreeMap::new();
-    for (kind, names) in kinds {
-        for name in names {
-            if let Some(other) = seen.insert(name, kind) {
-                let text = format!("the name {name} is taken by `events.{other}.{name}`; choose another one");
-                subject.add(findings, &["events", kind, name.as_str()], "", text);
-            }
-        }
-    }
-}
-
 fn sources(subject: &Subject<'_>, findings: &mut Findings) {
-    for (name, source) in &subject.config.events.sources {
-        for problem in source.problems() {
-            // `services[0]: text`: the key in the spelling of this source's own module.
-            let (key, message) = problem.split_once(": ").unwrap_or(("", &problem));
-            let key = key.replace('[', ".").replace(']', "");
-            let last = key.rsplit('.').next().unwrap_or_default();
-            let message = sentence(last, message);
-            subject.add(findings, &["events", "sources", name.as_str()], &key, message);
-        }
-    }
-    let EventsConfig { sources, kafka, nats } = &subject.config.events;
-    for (name, source) in kafka {
-        subject.add_all(findings, &["events", "kafka", name.as_str()], source.problems());
-    }
-    for (name, source) in nats {
-        subject.add_all(findings, &["events", "nats", name.as_str()], source.problems());
-    }
-    let names = [
-        ("sources", sources.keys().collect::<Vec<_>>()),
-        ("kafka", kafka.keys().collect()),
-        ("nats", nats.keys().collect()),
-    ];
-    distinct_names(subject, findings, &names);
+    events::check(subject, findings);
     let SignalSourcesConfig { prometheus, scrape, probe, pushed } = &subject.config.signals;
     for (name, source) in prometheus {
         subject.add_all(findings, &["signals", "prometheus", name], source.problems());

@@ -6,6 +6,7 @@
 use crate::deployment_log::DeploymentLogConfig;
 use crate::events::EventSourceConfig;
 use crate::events::kafka::KafkaSourceConfig;
+use crate::events::kubernetes::KubernetesSourceConfig;
 use crate::events::nats::NatsSourceConfig;
 use crate::heartbeat::HeartbeatConfig;
 use crate::notify::NotifyConfig;
@@ -170,6 +171,8 @@ pub struct EventsConfig {
     pub kafka: BTreeMap<SourceName, KafkaSourceConfig>,
     /// Streams and subjects of NATS by name.
     pub nats: BTreeMap<SourceName, NatsSourceConfig>,
+    /// Clusters by name, whose rollouts are noticed.
+    pub kubernetes: BTreeMap<SourceName, KubernetesSourceConfig>,
 }
 
 /// Where measurements come from. A signal names its source by the name only, so that a name may stand once in all.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::stage::{Stage, assert_refused};
 
 /// What `kubectl auth can-i --list` shows, one permission a line, without what every account may do anyway.
-async fn permissions(stage: &Stage) -> Result<Vec<String>> {
+pub async fn permissions(stage: &Stage) -> Result<Vec<String>> {
     let review = json!({
         "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview",
         "spec": {"namespace": stage.namespace},

@@ -45,7 +45,11 @@ impl Stage {
     }
 
     pub async fn without_permissions() -> Result<Stage> {
-        let cluster = Cluster::shared().await?;
+        Stage::on(Cluster::shared().await?).await
+    }
+
+    /// As [`Stage::without_permissions`], on this cluster.
+    pub async fn on(cluster: &'static Cluster) -> Result<Stage> {
         let api = cluster.api().clone();
         let namespace = cluster.namespace().await?;
         let (switch, _) = watch::channel(false);
@@ -71,7 +75,7 @@ impl Stage {
             let root = if version == "v1" { "/api/v1".into() } else { format!("/apis/{version}") };
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or(&self.namespace);
             let path = match kind.as_str() {
-                "namespaces" => format!("{root}/{kind}"),
+                "namespaces" | "clusterroles" | "clusterrolebindings" => format!("{root}/{kind}"),
                 _ => format!("{root}/namespaces/{namespace}/{kind}"),
             };
             let answer = self.api.post(&path, &object).await?;

@@ -24,7 +24,7 @@ const SILENCE_WITHIN: Duration = Duration::from_secs(30);
 /// An object is at most 1.5 MiB in etcd; this is a list of 500 pods of a wordy kind.
 const LONGEST_BODY: usize = 16 * 1024 * 1024;
 /// In managed fields, this is who we are.
-pub(super) const FIELD_MANAGER: &str = "turnback";
+pub(crate) const FIELD_MANAGER: &str = "turnback";
 
 /// What came of one request.
 #[derive(Debug)]
@@ -73,8 +73,8 @@ impl Cluster {
     ) -> Result<Self, Blind> {
         let deadline = Instant::now() + context.timeout.duration();
         let clean = |error: &dyn std::error::Error| line(&chain(error), redactor);
-        let mut config = config(spec).await.map_err(|error| Blind::ForGood(clean(&*error)))?;
-        without_proxy_of_environment(&mut config, |name| std::env::var(name).ok());
+        let config = reach(spec.kubeconfig.as_deref(), spec.context.as_deref()).await;
+        let mut config = config.map_err(|error| Blind::ForGood(clean(&*error)))?;
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT_WITHIN);
         config.read_timeout = Some(SILENCE_WITHIN);
@@ -208,13 +208,20 @@ impl Cluster {
     }
 }
 
-async fn config(spec: &KubernetesSpec) -> Result<Config, Box<dyn std::error::Error + Send + Sync>> {
-    let options = KubeConfigOptions { context: spec.context.clone(), ..KubeConfigOptions::default() };
-    Ok(match (&spec.kubeconfig, &spec.context) {
+/// Where a cluster is and who we are there: from this kubeconfig, or from the usual places (`KUBECONFIG`,
+/// `~/.kube/config`, the pod's own service account). Errors: there is none, or it cannot be read.
+pub(crate) async fn reach(
+    kubeconfig: Option<&str>,
+    context: Option<&str>,
+) -> Result<Config, Box<dyn std::error::Error + Send + Sync>> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let mut config = match (kubeconfig, context) {
         (Some(path), _) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
         (None, Some(_)) => Config::from_kubeconfig(&options).await?,
         (None, None) => Config::infer().await?,
-    })
+    };
+    without_proxy_of_environment(&mut config, |name| std::env::var(name).ok());
+    Ok(config)
 }
 
 /// As with the other actions, a proxy that the environment names for the outside world is not followed; one that the

@@ -92,7 +92,7 @@ impl Workload {
 }
 
 /// Containers of a template with the JSON pointer of each.
-pub(super) fn containers(template: &Value) -> impl Iterator<Item = (String, &Value)> {
+pub(crate) fn containers(template: &Value) -> impl Iterator<Item = (String, &Value)> {
     ["containers", "initContainers"].into_iter().flat_map(move |list| {
         let containers = template["spec"][list].as_array().map(Vec::as_slice).unwrap_or_default();
         containers.iter().enumerate().map(move |(at, one)| (format!("/spec/template/spec/{list}/{at}"), one))
@@ -135,7 +135,7 @@ pub(super) fn same_image(one: &str, other: &str) -> bool {
 }
 
 /// A template without what the server and its controllers add, for comparing.
-pub(super) fn plain(template: &Value) -> Value {
+pub(crate) fn plain(template: &Value) -> Value {
     let mut plain = template.clone();
     if let Some(labels) = plain["metadata"]["labels"].as_object_mut() {
         labels.remove("pod-template-hash");
@@ -159,9 +159,13 @@ fn without_nulls(value: &mut Value) {
     }
 }
 
-/// A label selector as a query: `app=checkout,tier in (a,b)`.
+/// The label selector of a workload as a query: `app=checkout,tier in (a,b)`.
 pub(super) fn selector(workload: &Workload) -> String {
-    let selector = &workload.0["spec"]["selector"];
+    query(&workload.0["spec"]["selector"])
+}
+
+/// A label selector as a query.
+pub(crate) fn query(selector: &Value) -> String {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let labels = selector["matchLabels"].as_object().into_iter().flatten();
     let mut parts: Vec<String> = labels.map(|(key, value)| format!("{key}={}", word(value))).collect();

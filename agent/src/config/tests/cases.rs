@@ -194,6 +194,24 @@ pub(super) const CASES: &[Case] = &[
         &[(1, "events.sources.ci.credential.baerer", "did you mean `bearer`?")],
     ),
     (
+        "a cluster that nothing of is watched",
+        "events:\n  kubernetes:\n    main:\n      services: [a]\n      kinds: []\n      service: '{{nmae}}'\n",
+        &[
+            (5, "events.kubernetes.main.kinds", "`kinds` is empty"),
+            (6, "events.kubernetes.main.service", "{{nmae}}"),
+        ],
+    ),
+    (
+        "a cluster with the name of another source",
+        "events:\n  sources: { a: { credential: { bearer: { token: { env: A } } }, services: [b] } }\n  kubernetes: { a: { services: [b] } }\n",
+        &[(3, "events.kubernetes.a", "there is already a source `a` under events.sources")],
+    ),
+    (
+        "a kind that is not watched",
+        "events: { kubernetes: { a: { services: [b], kinds: [deployments] } } }\n",
+        &[(1, "events.kubernetes.a.kinds.0", "did you mean `deployment`?")],
+    ),
+    (
         "a channel without address",
         "notify: { webhook: { x: {} } }\n",
         &[(1, "notify.webhook.x.url", "is missing")],

@@ -110,6 +110,8 @@ fn is_enumeration(name: &str) -> bool {
         "Turn",
         "Queue",
         "WorkloadKind",
+        "WatchedKind",
+        "DigestOf",
         "WorkloadOwner",
         "KubernetesOperation",
         "SaslMechanism",

@@ -1,0 +1,52 @@
+//! The sources of events: what each of them says about itself, and names that two of them share.
+
+use super::super::EventsConfig;
+use super::{Findings, Subject, sentence};
+use rules::ids::SourceName;
+use std::collections::BTreeMap;
+
+pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
+    let EventsConfig { sources, kafka, nats, kubernetes } = &subject.config.events;
+    for (name, source) in sources {
+        for problem in source.problems() {
+            // `services[0]: text`: the key in the spelling of this source's own module.
+            let (key, message) = problem.split_once(": ").unwrap_or(("", &problem));
+            let key = key.replace('[', ".").replace(']', "");
+            let last = key.rsplit('.').next().unwrap_or_default();
+            let message = sentence(last, message);
+            subject.add(findings, &["events", "sources", name.as_str()], &key, message);
+        }
+    }
+    for (name, source) in kafka {
+        subject.add_all(findings, &["events", "kafka", name.as_str()], source.problems());
+    }
+    for (name, source) in nats {
+        subject.add_all(findings, &["events", "nats", name.as_str()], source.problems());
+    }
+    for (name, source) in kubernetes {
+        subject.add_all(findings, &["events", "kubernetes", name.as_str()], source.problems());
+    }
+    let names = [
+        ("sources", sources.keys().collect::<Vec<_>>()),
+        ("kafka", kafka.keys().collect()),
+        ("nats", nats.keys().collect()),
+        ("kubernetes", kubernetes.keys().collect()),
+    ];
+    distinct_names(subject, findings, &names);
+}
+
+/// What a source says is recorded under its name, so that no two may share one.
+fn distinct_names(subject: &Subject<'_>, findings: &mut Findings, kinds: &[(&str, Vec<&SourceName>)]) {
+    let mut seen: BTreeMap<&SourceName, &str> = BTreeMap::new();
+    for (kind, names) in kinds {
+        for name in names {
+            if let Some(other) = seen.insert(name, kind) {
+                let text = format!("there is already a source `{name}` under events.{other}");
+                if let Some(finding) = subject.add(findings, &["events", kind, name.as_str()], "", text) {
+                    let finding_now = finding.clone();
+                    *finding = finding_now.expected("each name once, whatever the kind").advice("rename one");
+                }
+            }
+        }
+    }
+}
