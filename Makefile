@@ -2,7 +2,7 @@
 # Every target looks for what it needs and installs what is missing (Debian or Ubuntu, as root); see deploy/setup/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-crash test-intake check image measure-idle bench-detection bench-speed bench-ingest setup-build setup-test setup-check
+.PHONY: fuzz help demo build test test-crash test-intake check image measure-idle bench-detection bench-detect-path bench-speed bench-ingest setup-build setup-test setup-check
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -48,6 +48,9 @@ bench-detection: setup-build ## how often judges roll back what is healthy, and 
 	cargo build --release --locked -p simulations
 	time "$$CARGO_TARGET_DIR/release/simulations" bench $(ARGS)
 
+bench-detect-path: setup-build setup-test ## who knows first of a bad release: Alertmanager or Turnback, on the same scrapes
+	cargo test -p tests --locked --test it detect_path:: -- --ignored --nocapture --test-threads=1 $(ARGS)
+
 bench-speed: setup-build ## what a look costs on one core and how much a signal remembers, against their limits
 	cargo bench --locked -p simulations --bench speed -- $(ARGS)
 
@@ -57,6 +60,10 @@ bench-ingest: setup-build setup-test ## events a second that are kept for good, 
 
 test-intake: setup-build setup-test ## 100,000 events over Kafka and over NATS while the agent is killed 20 times and the broker restarts
 	cargo test -p tests --locked --test it intake::chaos -- --ignored --nocapture --test-threads=1 $(ARGS)
+
+fuzz: setup-build ## everything that outsiders reach, 60 s for each entry (ARGS="600 hooks" for longer, and for one)
+	deploy/setup/fuzz.sh
+	deploy/check/fuzz.sh $(ARGS)
 
 setup-build: ## what building needs
 	@deploy/setup/packages.sh build

@@ -4,6 +4,7 @@
 //! can reach the port too, and it must not be able to turn a service back. Looking is free on the loopback only.
 
 mod auth;
+mod hooks;
 mod intake;
 mod people;
 mod push;
@@ -25,7 +26,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, options, post};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -88,8 +89,10 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/freezes", post(people::freeze).delete(people::unfreeze))
         .route("/v1/stop", post(people::stop).delete(people::resume))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), auth::may_act));
-    let news =
-        Router::new().route("/v1/events", post(intake::events)).route("/v1/alerts", post(intake::alerts));
+    let news = Router::new()
+        .route("/v1/events", post(intake::events).merge(options(hooks::handshake)))
+        .route("/v1/alerts", post(intake::alerts))
+        .route("/v1/hooks/{name}", post(hooks::hook).merge(options(hooks::handshake)));
     let ours = Router::new()
         .route("/healthz", get(read::healthz))
         .route("/readyz", get(read::readyz))

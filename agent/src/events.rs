@@ -20,9 +20,11 @@ pub mod auth;
 pub mod cdevents;
 pub mod cloudevents;
 pub mod config;
+pub mod credential;
 mod dead_letter;
 #[cfg(test)]
 mod fuzz;
+pub mod hooks;
 #[cfg(test)]
 mod hostile;
 mod json;
@@ -38,9 +40,8 @@ mod samples;
 pub mod stream;
 
 pub use alertmanager::{AlertLabels, parse_alerts, parse_alerts_with};
-pub use config::{
-    BadSource, BearerConfig, CredentialConfig, EventSourceConfig, HmacConfig, StandardWebhooksConfig,
-};
+pub use config::{BadSource, EventSourceConfig};
+pub use credential::CredentialConfig;
 pub use dead_letter::{DeadBody, DeadLetter};
 pub use keys::EventSourceKeys;
 

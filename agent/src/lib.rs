@@ -15,6 +15,8 @@ pub mod deployment_log;
 pub mod dispatcher;
 pub mod events;
 pub mod executor;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod heartbeat;
 pub mod inlet;
 pub mod ledger;

@@ -8,6 +8,8 @@
 
 mod bell;
 mod exposition;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod http;
 mod poll;
 pub mod probe;

@@ -8,7 +8,7 @@ set -euo pipefail
 build="gcc:cc libc6-dev:/usr/include/stdio.h pkg-config:pkg-config ca-certificates:/etc/ssl/certs/ca-certificates.crt"
 # The daemons that these packages may start are not used: the tests start their own on free ports. pip brings the programs of
 # tools.txt.
-test="prometheus:prometheus python3-pip:pip3 git:git postgresql:/usr/lib/postgresql redis-server:redis-server etcd-server:etcd"
+test="prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager python3-pip:pip3 git:git postgresql:/usr/lib/postgresql redis-server:redis-server etcd-server:etcd"
 # What a Node service under pm2 needs, and the smoke tests of a project; pm2.sh brings pm2.
 test="$test nodejs:node npm:npm"
 # The edge of a CDN whose pages are purged, and the browser that looks at a front end.

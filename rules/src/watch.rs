@@ -116,6 +116,9 @@ pub struct Watch {
     pub evidence: Evidence,
     /// What is reported.
     pub reports: BTreeMap<String, FiringReport>,
+    /// Reports that ended, by their reporters: when what ended began. Who brings the beginning after the end, as a second
+    /// messenger may, opens nothing again.
+    ended_reports: BTreeMap<String, Timestamp>,
     /// The last verdict that was written, and the row it rests on.
     pub verdict: Option<(Verdict, Option<String>)>,
     /// The last decision that was written.
@@ -280,6 +283,7 @@ impl Watch {
             rules,
             opened: now,
             reports: BTreeMap::new(),
+            ended_reports: BTreeMap::new(),
             verdict: None,
             decision: None,
             phase: Phase::Watching,

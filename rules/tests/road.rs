@@ -16,6 +16,8 @@ mod flapping;
 mod laws;
 #[path = "road/planning.rs"]
 mod planning;
+#[path = "road/reports.rs"]
+mod reports;
 #[path = "road/storm.rs"]
 mod storm;
 #[path = "road/words.rs"]

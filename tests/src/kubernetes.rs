@@ -94,15 +94,16 @@ impl Cluster {
         Ok(Box::leak(Box::new(Cluster::start().await?)))
     }
 
-    /// Kills all of it.
+    /// Kills all of it and removes what it wrote.
     ///
     /// # Errors
-    /// If a process cannot be waited for.
+    /// If a process cannot be waited for, or a file cannot be removed.
     pub fn end(&self) -> Result<()> {
         for process in [&self.controllers, &self.server, &self.etcd] {
             process.lock().unwrap_or_else(PoisonError::into_inner).kill()?;
         }
-        Ok(())
+        let folder = self.folder.path();
+        std::fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))
     }
 
     /// Sends a signal to the API server.

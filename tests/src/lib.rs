@@ -7,6 +7,7 @@
 //! | to have | use |
 //! | --- | --- |
 //! | a Prometheus server | [`prometheus::PrometheusServer`] |
+//! | an Alertmanager, or several that gossip | [`alertmanager::Alertmanager`] |
 //! | a past or native histograms in it | [`remote_write::send`] |
 //! | the deployed service | [`victim::Victim`], the program `victim` |
 //! | several pods of two versions of it | [`arms::Arms`] |
@@ -31,6 +32,7 @@
 //!
 //! The tests themselves are one binary, `tests/it/main.rs`, because each further one costs a link of ten seconds.
 
+pub mod alertmanager;
 pub mod arms;
 pub mod bad_network;
 pub mod binaries;

@@ -39,6 +39,34 @@ pub struct ScrapeJob {
     pub targets: Vec<ScrapeTarget>,
 }
 
+/// Where a server sends what it scrapes, beside keeping it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteWrite {
+    /// The address that takes remote writes.
+    pub url: String,
+    /// Sent as `Authorization: Bearer …`.
+    pub token: String,
+}
+
+impl RemoteWrite {
+    /// As a key of [`Settings::keys`].
+    pub fn key(&self) -> (String, Value) {
+        let queue = json!({"batch_send_deadline": "100ms", "max_shards": 1, "max_backoff": "1s"});
+        let one =
+            json!({"url": self.url, "authorization": {"credentials": self.token}, "queue_config": queue});
+        ("remote_write".into(), json!([one]))
+    }
+}
+
+/// What a server does besides scraping.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Further top-level keys of its configuration, such as `alerting`.
+    pub keys: BTreeMap<String, Value>,
+    /// Groups of rules, as they stand under `groups` in a file of rules.
+    pub rules: Vec<Value>,
+}
+
 /// One series of an answer, at one time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
@@ -56,6 +84,7 @@ pub struct PrometheusServer {
     process: Process,
     url: String,
     scrape_interval: Duration,
+    settings: Settings,
     client: reqwest::Client,
     // Removed after the process, which writes into it.
     folder: TempDir,
@@ -69,9 +98,34 @@ impl PrometheusServer {
     /// If the program is not installed (the error names the package), or the server does not become ready; the error
     /// holds what it printed.
     pub async fn start(jobs: &[ScrapeJob], scrape_interval: Duration) -> Result<PrometheusServer> {
+        PrometheusServer::start_with(jobs, scrape_interval, &Settings::default()).await
+    }
+
+    /// As [`PrometheusServer::start`]; it also sends what it scrapes, a tenth of a second after each scrape.
+    ///
+    /// # Errors
+    /// As [`PrometheusServer::start`].
+    pub async fn start_writing(
+        jobs: &[ScrapeJob],
+        scrape_interval: Duration,
+        to: RemoteWrite,
+    ) -> Result<PrometheusServer> {
+        let settings = Settings { keys: BTreeMap::from([to.key()]), ..Settings::default() };
+        PrometheusServer::start_with(jobs, scrape_interval, &settings).await
+    }
+
+    /// As [`PrometheusServer::start`], with rules and whatever else it shall do.
+    ///
+    /// # Errors
+    /// As [`PrometheusServer::start`].
+    pub async fn start_with(
+        jobs: &[ScrapeJob],
+        scrape_interval: Duration,
+        settings: &Settings,
+    ) -> Result<PrometheusServer> {
         let mut last = anyhow!("no attempt was made");
         for _ in 0..ATTEMPTS {
-            let server = PrometheusServer::launch(jobs, scrape_interval)?;
+            let server = PrometheusServer::launch(jobs, scrape_interval, settings)?;
             match server.ready().await {
                 Ok(()) => return Ok(server),
                 Err(error) => last = error,
@@ -91,7 +145,20 @@ impl PrometheusServer {
     /// # Errors
     /// If the server does not take the new configuration.
     pub async fn scrape(&self, jobs: &[ScrapeJob]) -> Result<()> {
-        write_configuration(self.folder.path(), jobs, self.scrape_interval)?;
+        write_configuration(self.folder.path(), jobs, self.scrape_interval, &self.settings)?;
+        self.reload().await
+    }
+
+    /// Sets further keys of the configuration; what it scrapes must be named again.
+    ///
+    /// # Errors
+    /// If the server does not take the new configuration.
+    pub async fn reconfigure(&mut self, jobs: &[ScrapeJob], settings: Settings) -> Result<()> {
+        self.settings = settings;
+        self.scrape(jobs).await
+    }
+
+    async fn reload(&self) -> Result<()> {
         let answer = self.client.post(format!("{}/-/reload", self.url)).send().await;
         let answer = answer.and_then(reqwest::Response::error_for_status);
         answer.with_context(|| format!("reloading Prometheus: {}", self.process.last_words()))?;
@@ -143,10 +210,14 @@ impl PrometheusServer {
         series.into_iter().map(|one| one.sample().with_context(trying)).collect()
     }
 
-    fn launch(jobs: &[ScrapeJob], scrape_interval: Duration) -> Result<PrometheusServer> {
+    fn launch(
+        jobs: &[ScrapeJob],
+        scrape_interval: Duration,
+        settings: &Settings,
+    ) -> Result<PrometheusServer> {
         let folder = tempfile::tempdir().context("making a folder for Prometheus")?;
         let port = ports::free_port()?;
-        let configuration = write_configuration(folder.path(), jobs, scrape_interval)?;
+        let configuration = write_configuration(folder.path(), jobs, scrape_interval, settings)?;
         let mut command = Command::new("prometheus");
         command
             .arg(format!("--config.file={configuration}"))
@@ -163,7 +234,8 @@ impl PrometheusServer {
             }
         })?;
         let url = format!("http://127.0.0.1:{port}");
-        Ok(PrometheusServer { process, url, scrape_interval, client: http::client()?, folder })
+        let (settings, client) = (settings.clone(), http::client()?);
+        Ok(PrometheusServer { process, url, scrape_interval, settings, client, folder })
     }
 
     async fn ready(&self) -> Result<()> {
@@ -210,7 +282,12 @@ impl Series {
 }
 
 /// Writes the configuration and returns its path. As JSON, which is YAML as well and needs no quoting rules.
-fn write_configuration(folder: &Path, jobs: &[ScrapeJob], scrape_interval: Duration) -> Result<String> {
+fn write_configuration(
+    folder: &Path,
+    jobs: &[ScrapeJob],
+    scrape_interval: Duration,
+    settings: &Settings,
+) -> Result<String> {
     let jobs: Vec<Value> = jobs
         .iter()
         .map(|job| {
@@ -220,7 +297,14 @@ fn write_configuration(folder: &Path, jobs: &[ScrapeJob], scrape_interval: Durat
         })
         .collect();
     let interval = format!("{}ms", scrape_interval.as_millis());
-    let configuration = json!({"global": {"scrape_interval": interval}, "scrape_configs": jobs});
+    let rules = folder.join("rules.yml");
+    std::fs::write(&rules, json!({ "groups": settings.rules }).to_string())
+        .with_context(|| format!("writing {}", rules.display()))?;
+    let global = json!({"scrape_interval": interval, "evaluation_interval": interval});
+    let mut configuration = json!({"global": global, "rule_files": [rules], "scrape_configs": jobs});
+    for (key, value) in &settings.keys {
+        configuration[key] = value.clone();
+    }
     let path = folder.join("prometheus.yml");
     std::fs::write(&path, configuration.to_string())
         .with_context(|| format!("writing {}", path.display()))?;

@@ -25,7 +25,7 @@ pub(super) struct Receipt {
 const WHO_MAY_TELL: &str = "not authenticated: send the header `Authorization: Bearer TOKEN`; the token is in the file \
     `token` of the state directory, or as configured under api.token; or send the credential of a configured event source";
 
-type Receipted = Result<(StatusCode, Json<Receipt>), Problem>;
+pub(super) type Receipted = Result<(StatusCode, Json<Receipt>), Problem>;
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
@@ -81,8 +81,18 @@ async fn read(
     })?;
     let accepted = parse(key, now)?;
     check_scope(key, &accepted)?;
+    keep(shared, key, accepted, Vec::new()).await
+}
+
+/// Puts news on disk and says what became of it.
+pub(super) async fn keep(
+    shared: &Shared,
+    key: &EventSourceKey,
+    accepted: Vec<Accepted>,
+    mut notes: Vec<String>,
+) -> Receipted {
     let unheard = accepted.iter().filter_map(|accepted| unheard(shared, &accepted.incoming));
-    let notes = accepted.iter().flat_map(|accepted| accepted.notes.clone()).chain(unheard).collect();
+    notes.extend(accepted.iter().flat_map(|accepted| accepted.notes.clone()).chain(unheard));
     let news = News { accepted, dead: Vec::new() };
     let results = shared.inlet.tell(&key.name, news, QUEUE_PATIENCE).await?;
     Ok((StatusCode::ACCEPTED, Json(Receipt { results, notes })))
@@ -123,7 +133,7 @@ mod tests {
     async fn every_401_has_the_same_words_and_says_where_the_token_is() {
         let dir = tempfile::tempdir().unwrap();
         let mut sources = EventSourceKeys::default();
-        let credential = Credential::Bearer { token: "secret".into() };
+        let credential = Credential::Bearer { tokens: vec!["secret".into()] };
         let name = SourceName::new("local").unwrap();
         sources.add(EventSourceKey { name, credential, services: ServiceScope::all() }, Default::default());
         let ledger = Ledger::open(&dir.path().join("ledger.db")).await.unwrap();

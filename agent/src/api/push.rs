@@ -196,7 +196,11 @@ fn written(taken: &Taken) -> Response {
         Some(words) => Problem::new(StatusCode::BAD_REQUEST, words).into_response(),
     };
     // What was there already is as good as written.
-    count_written(response.headers_mut(), taken.kept + taken.known, taken.histograms);
+    count_written(
+        response.headers_mut(),
+        taken.kept + taken.known,
+        taken.histograms + taken.known_histograms,
+    );
     response
 }
 

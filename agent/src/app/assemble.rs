@@ -144,16 +144,22 @@ fn resolve(secrets: &Secrets, reference: &SecretRef, key: &str) -> anyhow::Resul
 fn event_sources(config: &Config, secrets: &Secrets, token: &str) -> anyhow::Result<EventSourceKeys> {
     let mut keys = EventSourceKeys::default();
     let local = SourceName::new("local").context("cannot name the local source")?;
-    let credential = Credential::Bearer { token: token.to_owned() };
+    let credential = Credential::Bearer { tokens: vec![token.to_owned()] };
     keys.add(
         EventSourceKey { name: local, credential, services: ServiceScope::all() },
         AlertLabels::default(),
     );
+    let read = |reference: &SecretRef| match secrets.resolve(reference) {
+        Ok(secret) => Ok(secret.expose().to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    for (name, hook) in &config.events.hooks {
+        if hook.believes_everybody() {
+            tracing::warn!(hook = %name, "this hook believes whoever reaches its address on this machine");
+        }
+        keys.add_hook(hook.hook(name.clone(), read)?);
+    }
     for (name, source) in &config.events.sources {
-        let read = |reference: &SecretRef| match secrets.resolve(reference) {
-            Ok(secret) => Ok(secret.expose().to_owned()),
-            Err(error) => Err(error.to_string()),
-        };
         keys.add(source.key(name.clone(), read)?, source.alert_labels.clone());
     }
     Ok(keys)

@@ -13,8 +13,8 @@ use std::sync::Arc;
 /// Makes all of them. Starts nothing.
 pub(super) fn make(config: &EventsConfig, secrets: &Arc<Secrets>) -> anyhow::Result<Vec<Box<dyn Listener>>> {
     let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
-    // Destructured, so that a kind of source that is not wired does not compile. Those of `sources` call us.
-    let EventsConfig { sources: _, kafka, nats, kubernetes } = config;
+    // Destructured, so that a kind of source that is not wired does not compile. Those of `sources` and `hooks` call us.
+    let EventsConfig { sources: _, hooks: _, kafka, nats, kubernetes } = config;
     #[cfg(feature = "kafka")]
     for (name, config) in kafka {
         listeners.push(Box::new(KafkaSource::new(name, config, secrets)?));

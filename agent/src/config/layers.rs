@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 const ALTERNATIVES: [&[&str]; 3] = [
     &["env", "file"],
     &["proportion", "latency", "availability", "gauge"],
-    &["bearer", "hmac", "standard_webhooks"],
+    &["nobody", "bearer", "basic", "token", "hmac", "standard_webhooks", "slack"],
 ];
 
 /// Joins layers; the later one wins.

@@ -5,6 +5,7 @@
 
 use crate::deployment_log::DeploymentLogConfig;
 use crate::events::EventSourceConfig;
+use crate::events::hooks::HookConfig;
 use crate::events::kafka::KafkaSourceConfig;
 use crate::events::kubernetes::KubernetesSourceConfig;
 use crate::events::nats::NatsSourceConfig;
@@ -173,6 +174,8 @@ pub struct EventsConfig {
     pub nats: BTreeMap<SourceName, NatsSourceConfig>,
     /// Clusters by name, whose rollouts are noticed.
     pub kubernetes: BTreeMap<SourceName, KubernetesSourceConfig>,
+    /// The webhooks of others by name, each at `POST /v1/hooks/NAME`.
+    pub hooks: BTreeMap<SourceName, HookConfig>,
 }
 
 /// Where measurements come from. A signal names its source by the name only, so that a name may stand once in all.

@@ -147,7 +147,7 @@ fn settings(
     let mut event_sources = EventSourceKeys::default();
     let key = EventSourceKey {
         name: SourceName::new("demo")?,
-        credential: Credential::Bearer { token: token.to_owned() },
+        credential: Credential::Bearer { tokens: vec![token.to_owned()] },
         services: ServiceScope::parse(&[SERVICE.to_owned()])
             .map_err(|problems| anyhow::anyhow!(problems.join("; ")))?,
     };

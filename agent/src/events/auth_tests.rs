@@ -1,8 +1,12 @@
 //! Forged, altered and replayed requests: none may pass.
 
+use super::proof::sign as sign_with;
 use super::*;
 use axum::http::HeaderValue;
+use axum::http::header::AUTHORIZATION;
+use base64::Engine as _;
 use proptest::prelude::*;
+use rules::units::Span;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const TOKEN: &str = "turnback-token-0123456789";
@@ -18,19 +22,29 @@ fn named(name: &str, credential: Credential) -> EventSourceKey {
 }
 
 fn sources() -> Vec<EventSourceKey> {
-    let hmac = |header: &str, prefix: &str, timestamp_header: Option<&str>| Credential::Hmac {
-        secret: SECRET.to_vec(),
-        header: header.into(),
-        prefix: prefix.into(),
-        timestamp_header: timestamp_header.map(str::to_owned),
-        tolerance: Span::from_seconds(300),
-    };
     vec![
-        named("ci", Credential::Bearer { token: TOKEN.into() }),
+        named("ci", Credential::Bearer { tokens: vec!["another-token-in-rotation".into(), TOKEN.into()] }),
         named("github", hmac("X-Hub-Signature-256", "sha256=", None)),
         named("grafana", hmac("x-grafana-alerting-signature", "", Some("x-grafana-time"))),
-        named("gitlab", Credential::StandardWebhooks { secret: SECRET.to_vec() }),
+        named("gitlab", Credential::StandardWebhooks { secrets: vec![SECRET.to_vec()] }),
     ]
+}
+
+fn sign(secret: &[u8], parts: &[&[u8]]) -> Result<Vec<u8>, &'static str> {
+    sign_with(Algorithm::Sha256, secret, parts)
+}
+
+fn hmac(header: &str, prefix: &str, timestamp_header: Option<&str>) -> Credential {
+    Credential::Hmac(HmacProof {
+        secrets: vec![b"another-key-in-rotation".to_vec(), SECRET.to_vec()],
+        algorithm: Algorithm::Sha256,
+        header: header.into(),
+        prefix: prefix.into(),
+        encoding: Encoding::Hex,
+        signs: timestamp_header.map_or(Signed::body(), |_| Signed::parse("{timestamp}:{body}").unwrap()),
+        timestamp_header: timestamp_header.map(str::to_owned),
+        tolerance: Span::from_seconds(300),
+    })
 }
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -88,13 +102,16 @@ fn known_signatures_of_others_are_ours() {
     // The example of GitHub's documentation.
     let github = named(
         "github",
-        Credential::Hmac {
-            secret: b"It's a Secret to Everybody".to_vec(),
+        Credential::Hmac(HmacProof {
+            secrets: vec![b"It's a Secret to Everybody".to_vec()],
+            algorithm: Algorithm::Sha256,
             header: "x-hub-signature-256".into(),
             prefix: "sha256=".into(),
+            encoding: Encoding::Hex,
+            signs: Signed::body(),
             timestamp_header: None,
             tolerance: STANDARD_TOLERANCE,
-        },
+        }),
     );
     let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
     let request = headers(&[("x-hub-signature-256", signature)]);
@@ -102,13 +119,116 @@ fn known_signatures_of_others_are_ours() {
     // The example of the Standard Webhooks libraries.
     let secret =
         base64::engine::general_purpose::STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-    let standard = named("gitlab", Credential::StandardWebhooks { secret });
+    let standard = named("gitlab", Credential::StandardWebhooks { secrets: vec![secret] });
     let request = headers(&[
         ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
         ("webhook-timestamp", "1614265330"),
         ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
     ]);
     assert!(authenticate(&[standard], &request, br#"{"test": 2432232314}"#, at(1_614_265_330)).is_ok());
+}
+
+fn proof(header: &str) -> HmacProof {
+    HmacProof {
+        secrets: vec![SECRET.to_vec()],
+        algorithm: Algorithm::Sha256,
+        header: header.into(),
+        prefix: String::new(),
+        encoding: Encoding::Hex,
+        signs: Signed::body(),
+        timestamp_header: None,
+        tolerance: STANDARD_TOLERANCE,
+    }
+}
+
+#[test]
+fn each_difference_between_senders_is_a_row_of_data() {
+    // Made with another program: HMAC-SHA1 of the body, HMAC-SHA512 of "1774017000." and the body.
+    let sha1 = named(
+        "vercel",
+        Credential::Hmac(HmacProof { algorithm: Algorithm::Sha1, ..proof("x-vercel-signature") }),
+    );
+    let request = headers(&[("x-vercel-signature", "a5a71d0ccb499c8a3e928a06e37de26781f3a0dd")]);
+    assert!(sha1.recognise(&request, BODY, at(SECONDS)).is_ok());
+    let sha512 = HmacProof {
+        algorithm: Algorithm::Sha512,
+        encoding: Encoding::Base64,
+        signs: Signed::parse("{timestamp}.{body}").unwrap(),
+        timestamp_header: Some("x-time".into()),
+        ..proof("x-sig")
+    };
+    let sha512 = named("other", Credential::Hmac(sha512));
+    let signature =
+        "4xDbdpU6a5hW9VjDcdQSv0zh7G5tSLaAeWGYOtzi5IbtmaXM86arWoTt2UVPr2+Trhm8MowVufybP8JIShXkpg==";
+    let stamp = SECONDS.to_string();
+    let request = headers(&[("x-sig", signature), ("x-time", &stamp)]);
+    assert!(sha512.recognise(&request, BODY, at(SECONDS)).is_ok());
+    assert!(sha512.recognise(&request, BODY, at(SECONDS + 301)).is_err());
+    let unpadded = headers(&[("x-sig", signature.trim_end_matches('=')), ("x-time", &stamp)]);
+    assert!(sha512.recognise(&unpadded, BODY, at(SECONDS)).is_err());
+    // The example of Slack's documentation.
+    let slack = HmacProof {
+        secrets: vec![b"8f742231b10e8888abcd99yyyzzz85a5".to_vec()],
+        prefix: "v0=".into(),
+        signs: Signed::parse("v0:{timestamp}:{body}").unwrap(),
+        timestamp_header: Some("x-slack-request-timestamp".into()),
+        ..proof("x-slack-signature")
+    };
+    let body = b"token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V&\
+        channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=&response_url=https\
+        %3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN&\
+        trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c";
+    let request = headers(&[
+        ("x-slack-signature", "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503"),
+        ("x-slack-request-timestamp", "1531420618"),
+    ]);
+    assert!(named("slack", Credential::Hmac(slack)).recognise(&request, body, at(1_531_420_618)).is_ok());
+}
+
+#[test]
+fn passwords_and_tokens_are_compared_as_a_whole() {
+    let basic = named(
+        "am",
+        Credential::Basic {
+            user: "am".into(),
+            passwords: vec!["old-password-0123".into(), "pass:word-0123456".into()],
+        },
+    );
+    let pair = |text: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
+    let token =
+        named("gitlab", Credential::Token { header: "x-gitlab-token".into(), tokens: vec![TOKEN.into()] });
+    let passes = |key: &EventSourceKey, name: &'static str, value: &str| {
+        key.recognise(&headers(&[(name, value)]), BODY, at(SECONDS)).is_ok()
+    };
+    for (text, good) in [
+        ("am:pass:word-0123456", true),
+        ("am:old-password-0123", true),
+        ("am:pass", false),
+        ("am:", false),
+        ("am", false),
+        (":pass:word-0123456", false),
+        ("am:pass:word-01234567", false),
+        ("a:m:pass:word-0123456", false),
+    ] {
+        assert_eq!(passes(&basic, "authorization", &pair(text)), good, "{text}");
+    }
+    assert!(!passes(&basic, "authorization", "Basic !!!"));
+    assert!(passes(&token, "x-gitlab-token", TOKEN));
+    assert!(!passes(&token, "x-gitlab-token", &TOKEN[1..]) && !passes(&token, "x-gitlab-token", ""));
+    let empty = Credential::Basic { user: "am".into(), passwords: vec![String::new()] };
+    assert!(!passes(&named("am", empty), "authorization", &pair("am:")));
+}
+
+#[test]
+fn what_is_signed_must_hold_the_body_once() {
+    for good in ["{body}", "{timestamp}:{body}", "v0:{timestamp}:{body}", "{body}{timestamp}"] {
+        assert!(Signed::parse(good).is_ok(), "{good}");
+    }
+    for bad in
+        ["", "{timestamp}", "{body}{body}", "{timestamp}{timestamp}{body}", "{bdy}", "{body", "}{body}"]
+    {
+        assert!(Signed::parse(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]
@@ -214,8 +334,8 @@ fn one_good_signature_in_a_list_is_enough_and_many_are_not_tried() {
 #[test]
 fn empty_secrets_never_match() {
     let empty = [
-        named("a", Credential::Bearer { token: String::new() }),
-        named("b", Credential::StandardWebhooks { secret: Vec::new() }),
+        named("a", Credential::Bearer { tokens: vec![String::new()] }),
+        named("b", Credential::StandardWebhooks { secrets: vec![Vec::new()] }),
     ];
     assert!(authenticate(&empty, &headers(&[("authorization", "Bearer ")]), BODY, at(SECONDS)).is_err());
 }

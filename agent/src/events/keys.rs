@@ -1,7 +1,8 @@
-//! All event sources that may speak, and how each names services in its alerts.
+//! All event sources and hooks that may speak, and how each source names services in its alerts.
 
 use super::alertmanager::AlertLabels;
 use super::auth::EventSourceKey;
+use super::hooks::Hook;
 use rules::ids::SourceName;
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ pub struct EventSourceKeys {
     keys: Vec<EventSourceKey>,
     labels: BTreeMap<SourceName, AlertLabels>,
     default_labels: AlertLabels,
+    hooks: BTreeMap<SourceName, Hook>,
 }
 
 impl EventSourceKeys {
@@ -18,6 +20,16 @@ impl EventSourceKeys {
     pub fn add(&mut self, key: EventSourceKey, labels: AlertLabels) {
         self.labels.insert(key.name.clone(), labels);
         self.keys.push(key);
+    }
+
+    /// Adds a hook.
+    pub fn add_hook(&mut self, hook: Hook) {
+        self.hooks.insert(hook.key().name.clone(), hook);
+    }
+
+    /// The hook of this name.
+    pub fn hook(&self, name: &str) -> Option<&Hook> {
+        self.hooks.get(&SourceName::new(name).ok()?)
     }
 
     /// All keys, for [`super::auth::authenticate`].

@@ -398,7 +398,7 @@ fn a_source_may_only_speak_about_its_services() {
     };
     let key = |entries: &[&str]| auth::EventSourceKey {
         name: source(),
-        credential: auth::Credential::Bearer { token: "t".into() },
+        credential: auth::Credential::Bearer { tokens: vec!["t".into()] },
         services: scope(entries).unwrap(),
     };
     let batch =

@@ -9,6 +9,9 @@ mod answer;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "fuzzing")]
+pub(in crate::signals) use answer::parse as parse_answer;
+
 use super::http::{self, NoBody, check_url, excerpt};
 use super::{Clock, SignalSource, SourceError, SourceHealth, check_selector, words};
 use crate::secrets::Secret;

@@ -162,7 +162,7 @@ impl PushedSource {
             state.pause = faded.max(Span::between(before, now));
         }
         state.came = Some(now);
-        if news + taken.known > 0 {
+        if news + taken.known + taken.known_histograms > 0 {
             state.health.last_success = Some(now);
         }
         if let Some(words) = taken.words() {
@@ -218,6 +218,7 @@ impl PushedSource {
                 taken.late += u64::from(state.read_until.is_some_and(|until| at <= until));
                 state.newest = state.newest.max(Some(at));
             }
+            Appended::Known if is_histogram => taken.known_histograms += 1,
             Appended::Known => taken.known += 1,
             Appended::Disorder => refuse(&mut taken.disorder, &mut taken.why, ""),
             Appended::Full => refuse(&mut taken.full, &mut taken.why, ""),

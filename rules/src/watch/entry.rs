@@ -491,6 +491,9 @@ impl Watch {
         let reporter = format!("{}/{}", report.source, report.id);
         match report.state {
             ReportState::Firing => {
+                if self.ended_reports.get(&reporter).is_some_and(|began| report.at <= *began) {
+                    return;
+                }
                 let firing = self.reports.entry(report.what.clone()).or_insert_with(|| FiringReport {
                     since: report.at,
                     summary: String::new(),
@@ -503,15 +506,28 @@ impl Watch {
                 }
             }
             ReportState::Resolved => {
+                self.remember_ended(&reporter, report.at);
                 let Some(firing) = self.reports.get_mut(&report.what) else { return };
-                // A passed test has another identity than the one that failed: then it speaks for its whole source.
-                if !firing.by.remove(&reporter) {
+                // A passed test has another identity than the one that failed: then it speaks for its whole source. The end
+                // of something that began before this did speaks for itself.
+                if !firing.by.remove(&reporter) && report.at >= firing.since {
                     let source = format!("{}/", report.source);
                     firing.by.retain(|other| !other.starts_with(&source));
                 }
                 if firing.by.is_empty() {
                     self.reports.remove(&report.what);
                 }
+            }
+        }
+    }
+
+    fn remember_ended(&mut self, reporter: &str, began: Timestamp) {
+        let newest = self.ended_reports.entry(reporter.to_owned()).or_insert(began);
+        *newest = began.max(*newest);
+        if self.ended_reports.len() > MOST_REPORTERS {
+            let oldest = self.ended_reports.iter().min_by_key(|(_, began)| **began);
+            if let Some(oldest) = oldest.map(|(reporter, _)| reporter.clone()) {
+                self.ended_reports.remove(&oldest);
             }
         }
     }

@@ -81,6 +81,10 @@ pub const FENCES: &[Fence] = &[
             ("agent/src/notify.rs", "a worker for each channel, joined when app.rs ends the delivery"),
             ("agent/src/signals/poll.rs", "a loop for each target, joined when app.rs ends the source"),
             ("agent/src/signals/testing.rs", "a scripted server for unit tests"),
+            (
+                "agent/src/events/kubernetes/watching.rs",
+                "watches, cut off with their connection; what one sees is a hint, and one that died is begun again",
+            ),
             ("agent/src/actions.rs", "reads both outputs of a child process and joins the readers with it"),
             ("agent/src/actions/", "as actions.rs"),
             ("agent/src/demo.rs", "plays service, users and agent in one process and ends all of them"),
@@ -105,6 +109,10 @@ pub const FENCES: &[Fence] = &[
             ("agent/src/actions.rs", "measures how long looking took, to leave the rest for acting"),
             ("agent/src/actions/", "measures how long a step took; decides nothing"),
             ("agent/src/notify/", "measures how long a message waits for its next attempt"),
+            (
+                "agent/src/events/kubernetes/",
+                "measures the time to the next list, and how long nobody showed an object",
+            ),
             ("agent/src/signals/", "measures how long a query took; decides nothing"),
             ("agent/src/cli/", "progress on a terminal"),
             ("agent/src/demo.rs", "figures on a terminal"),

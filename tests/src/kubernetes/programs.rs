@@ -28,10 +28,13 @@ impl Programs {
                 return Ok(programs);
             }
         }
-        let version = SETUP.lines().find_map(|line| line.strip_prefix("version="));
-        let version = version.context("deploy/setup/kubernetes.sh has no line `version=`")?;
+        let value = |name: &str| {
+            let line = SETUP.lines().find_map(|line| line.strip_prefix(name));
+            line.with_context(|| format!("deploy/setup/kubernetes.sh has no line `{name}`"))
+        };
+        let (version, build) = (value("version=")?, value("build=")?);
         let programs = Programs::within(
-            &tools::folder()?.join(format!("kubernetes-{version}/bin")),
+            &tools::folder()?.join(format!("kubernetes-{version}-{build}/bin")),
             PathBuf::from("/usr/bin/etcd"),
         );
         let missing = programs.missing().map(Path::to_owned);
@@ -138,9 +141,13 @@ fn audit_policy() -> serde_json::Value {
     })
 }
 
-/// The server does not start without one. `openssl` comes with the certificates of the system.
+/// The server does not start without one. `openssl` comes with the certificates of the system. A server that is started
+/// again keeps its own, or it would not know the tokens that it gave.
 fn service_account_key(folder: &Path) -> Result<PathBuf> {
     let path = folder.join("service-account.key");
+    if path.exists() {
+        return Ok(path);
+    }
     let output = Command::new("openssl")
         .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
         .arg(&path)

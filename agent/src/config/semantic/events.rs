@@ -2,11 +2,12 @@
 
 use super::super::EventsConfig;
 use super::{Findings, Subject, sentence};
+use crate::events::hooks::HookConfig;
 use rules::ids::SourceName;
 use std::collections::BTreeMap;
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
-    let EventsConfig { sources, kafka, nats, kubernetes } = &subject.config.events;
+    let EventsConfig { sources, hooks, kafka, nats, kubernetes } = &subject.config.events;
     for (name, source) in sources {
         for problem in source.problems() {
             // `services[0]: text`: the key in the spelling of this source's own module.
@@ -16,6 +17,9 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
             let message = sentence(last, message);
             subject.add(findings, &["events", "sources", name.as_str()], &key, message);
         }
+    }
+    for (name, hook) in hooks {
+        check_hook(subject, findings, name, hook);
     }
     for (name, source) in kafka {
         subject.add_all(findings, &["events", "kafka", name.as_str()], source.problems());
@@ -28,11 +32,26 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     }
     let names = [
         ("sources", sources.keys().collect::<Vec<_>>()),
+        ("hooks", hooks.keys().collect()),
         ("kafka", kafka.keys().collect()),
         ("nats", nats.keys().collect()),
         ("kubernetes", kubernetes.keys().collect()),
     ];
     distinct_names(subject, findings, &names);
+}
+
+fn check_hook(subject: &Subject<'_>, findings: &mut Findings, name: &SourceName, hook: &HookConfig) {
+    let start = ["events", "hooks", name.as_str()];
+    subject.add_all(findings, &start, hook.problems());
+    let listen = subject.config.api.listen;
+    if hook.believes_everybody() && !listen.ip().is_loopback() {
+        let text =
+            format!("{listen} can be reached from other machines, and anybody there would be believed");
+        if let Some(finding) = subject.add(findings, &start, "credential.nobody", text) {
+            finding.expected = Some("a credential, or `api.listen` on a loopback address".into());
+            finding.advice = Some("let the sender show a token: bearer, basic or token".into());
+        }
+    }
 }
 
 /// What a source says is recorded under its name, so that no two may share one.

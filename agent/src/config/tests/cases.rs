@@ -212,6 +212,30 @@ pub(super) const CASES: &[Case] = &[
         &[(1, "events.kubernetes.a.kinds.0", "did you mean `deployment`?")],
     ),
     (
+        "a hook whose expression does not compile",
+        "events:\n  hooks:\n    ci:\n      credential: { nobody: {} }\n      services: [a]\n      mapping:\n      - name: x\n        \
+         when: body.a ==\n        deployment: { service: bdy.a, version: body.v }\n",
+        &[
+            (8, "events.hooks.ci.mapping.0.when", "is no expression: column"),
+            (9, "events.hooks.ci.mapping.0.deployment.service", "column 1: there is no variable `bdy`"),
+        ],
+    ),
+    (
+        "a hook that believes everybody, and everybody can reach it",
+        "api: { listen: '0.0.0.0:7440', token: { env: T } }\nevents:\n  hooks:\n    cd: { preset: argocd, credential: { nobody: {} }, services: [a] }\n",
+        &[(4, "events.hooks.cd.credential.nobody", "anybody there would be believed")],
+    ),
+    (
+        "one name for a source and a hook",
+        "events:\n  sources: { x: { credential: { bearer: { token: { env: A } } }, services: [a] } }\n  hooks: { x: { preset: github, secret: { env: A }, services: [a] } }\n",
+        &[(3, "events.hooks.x", "there is already a source `x`")],
+    ),
+    (
+        "a source that proves nothing",
+        "events: { sources: { x: { credential: { nobody: {} }, services: [a] } } }\n",
+        &[(1, "events.sources.x.credential.nobody", "for hooks only")],
+    ),
+    (
         "a channel without address",
         "notify: { webhook: { x: {} } }\n",
         &[(1, "notify.webhook.x.url", "is missing")],

@@ -116,6 +116,9 @@ fn is_enumeration(name: &str) -> bool {
         "KubernetesOperation",
         "SaslMechanism",
         "NatsCredential",
+        "CredentialConfig",
+        "Algorithm",
+        "Encoding",
     ]
     .contains(&name)
 }

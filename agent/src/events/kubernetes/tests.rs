@@ -14,7 +14,7 @@ const UID: &str = "uid-1";
 const LABEL: &str = "app.kubernetes.io/version";
 
 fn of_deployments() -> Past {
-    WatchedKind::Deployment.past().unwrap()
+    WatchedKind::Deployment.past().expect("a Deployment keeps its past")
 }
 
 fn template(image: &str, restarted: Option<u32>) -> Value {

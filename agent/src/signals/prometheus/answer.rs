@@ -84,7 +84,7 @@ impl Envelope {
 
 /// The series of an answer, cut to `range`. The body is gone through twice, first without samples, so that a wrong
 /// kind of answer is named as what it is and not as a missing comma.
-pub(super) fn parse(
+pub(in crate::signals) fn parse(
     what: &str,
     status: u16,
     bytes: &[u8],

@@ -100,8 +100,10 @@ pub struct Taken {
     pub histograms: u64,
     /// Of those kept: how many came when their window had been looked at already. What they count is missed.
     pub late: u64,
-    /// There already: sent again.
+    /// Plain samples that are there already: sent again.
     pub known: u64,
+    /// Native histograms that are there already.
+    pub known_histograms: u64,
     /// Not newer than the newest of their series, and not the same as what is there. Refused.
     pub disorder: u64,
     /// Older than what is kept. Refused.
@@ -141,11 +143,13 @@ impl Taken {
     }
 
     pub(super) fn add(&mut self, more: &Taken) {
-        let Taken { kept, histograms, late, known, disorder, too_old, ahead, full, unusable, why } = more;
+        let Taken { kept, histograms, late, known, known_histograms, .. } = more;
+        let Taken { disorder, too_old, ahead, full, unusable, why, .. } = more;
         self.kept += kept;
         self.histograms += histograms;
         self.late += late;
         self.known += known;
+        self.known_histograms += known_histograms;
         self.disorder += disorder;
         self.too_old += too_old;
         self.ahead += ahead;

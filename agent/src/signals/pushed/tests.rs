@@ -252,6 +252,6 @@ async fn native_histograms_are_kept_as_they_are() {
     let series = PushedSeries { labels: labels("h", "1"), points: vec![point.clone(), point] };
     let batch = Batch { series: vec![series], ..Batch::default() };
     let taken = source.take(at(BEGAN + 2_000), batch);
-    assert_eq!((taken.histograms, taken.known), (1, 1));
+    assert_eq!((taken.histograms, taken.known_histograms), (1, 1));
     assert_eq!(source.read("h", everything()).await.unwrap()[0].histograms, [histogram]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use tests::daemon::Daemon;
 use tests::kubernetes::Cluster;
@@ -11,6 +11,13 @@ use tests::wait;
 use super::{Ear, LONG_ENOUGH, SOON};
 use crate::kubernetes::permissions::permissions;
 use crate::kubernetes::stage::{Stage, deployment};
+
+/// The role that the document shows to those who want the whole cluster watched.
+fn rights_everywhere() -> Result<&'static str> {
+    let document = include_str!("../../../../deploy/permissions.md");
+    let mut blocks = document.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+    blocks.find(|block| block.contains("kind: ClusterRole")).context("permissions.md shows no ClusterRole")
+}
 
 /// Ends the cluster, however the test went.
 struct Alone(&'static Cluster);
@@ -28,7 +35,7 @@ impl Drop for Alone {
 async fn a_server_that_is_stopped_and_one_that_is_killed_lose_nothing() -> Result<()> {
     let alone = Alone(Cluster::alone().await?);
     let stage = Stage::on(alone.0).await?;
-    stage.apply(include_str!("../../../../deploy/kubernetes/events.yaml")).await?;
+    stage.apply(rights_everywhere()?).await?;
     let golden: Vec<&str> =
         include_str!("../permissions-events.txt").lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(permissions(&stage).await?, golden);

@@ -101,6 +101,32 @@ pub(super) struct Reader {
     budget: Budget,
 }
 
+/// Why a point is not read.
+enum Stop {
+    /// It cannot be used; the others can.
+    Point(String),
+    /// The request holds too much.
+    Request(BadPush),
+}
+
+impl From<BadPush> for Stop {
+    fn from(bad: BadPush) -> Self {
+        Stop::Request(bad)
+    }
+}
+
+impl From<String> for Stop {
+    fn from(problem: String) -> Self {
+        Stop::Point(problem)
+    }
+}
+
+impl From<&str> for Stop {
+    fn from(problem: &str) -> Self {
+        Stop::Point(problem.to_owned())
+    }
+}
+
 /// A point's own part of a series: its labels, its times, and whether it says that the series ended.
 struct Place {
     labels: Labels,
@@ -127,20 +153,28 @@ impl Reader {
         attributes: &[KeyValue],
         (at, start): (u64, u64),
         flags: u32,
-    ) -> Result<Result<Place, String>, BadPush> {
+    ) -> Result<Place, Stop> {
         self.budget.samples(1)?;
-        let Some(at) = time(at) else { return Ok(Err("a point has no time".into())) };
+        let at = time(at).ok_or("a point has no time")?;
         let mut labels = resource.labels.clone();
         names::add(&mut labels, attributes, &TAKEN);
         for (key, value) in &labels {
             self.budget.label(key, value)?;
         }
         resource.newest = resource.newest.max(Some(at));
-        Ok(Ok(Place { labels, at, start: time(start), ended: flags & NO_RECORDED_VALUE != 0 }))
+        Ok(Place { labels, at, start: time(start), ended: flags & NO_RECORDED_VALUE != 0 })
     }
 
-    fn refuse(&mut self, metric: &Metric, problem: &str) {
-        self.batch.unusable.samples(1, || format!("{}: {problem}", shown(&metric.name)));
+    /// Counts a point that cannot be used; what is wrong with the whole request goes on.
+    fn settle(&mut self, metric: &Metric, read: Result<(), Stop>) -> Result<(), BadPush> {
+        match read {
+            Ok(()) => {}
+            Err(Stop::Point(problem)) => {
+                self.batch.unusable.samples(1, || format!("{}: {problem}", shown(&metric.name)));
+            }
+            Err(Stop::Request(bad)) => return Err(bad),
+        }
+        Ok(())
     }
 
     /// Adds one series of a point: `name` with `more` of a label.
@@ -181,16 +215,24 @@ impl Reader {
         is_sum: bool,
         point: &NumberDataPoint,
     ) -> Result<(), BadPush> {
+        let read = self.read_number(resource, metric, is_sum, point);
+        self.settle(metric, read)
+    }
+
+    fn read_number(
+        &mut self,
+        resource: &mut Resource,
+        metric: &Metric,
+        is_sum: bool,
+        point: &NumberDataPoint,
+    ) -> Result<(), Stop> {
         let times = (point.time_unix_nano, point.start_time_unix_nano);
-        let mut place = match self.place(resource, &point.attributes, times, point.flags)? {
-            Ok(place) => place,
-            Err(problem) => return Ok(self.refuse(metric, &problem)),
-        };
+        let mut place = self.place(resource, &point.attributes, times, point.flags)?;
         let value = match point.value {
             Some(Number::AsDouble(value)) => value,
             Some(Number::AsInt(value)) => value as f64,
             None if place.ended => 0.0,
-            None => return Ok(self.refuse(metric, "a point has no value")),
+            None => return Err("a point has no value".into()),
         };
         let (kind, temporality) = match (is_sum, metric.monotonic) {
             (false, _) => (Kind::Gauge, Temporality::Cumulative),
@@ -198,17 +240,18 @@ impl Reader {
             (true, false) => (Kind::Other, metric.temporality),
         };
         if temporality == Temporality::Unknown && !place.ended {
-            return Ok(self.refuse(metric, "a sum does not say whether it is cumulative or a delta"));
+            return Err("a sum does not say whether it is cumulative or a delta".into());
         }
         if kind == Kind::Counter && value < 0.0 {
-            return Ok(self.refuse(metric, "a sum that only grows is negative"));
+            return Err("a sum that only grows is negative".into());
         }
         if kind != Kind::Counter {
             // It need not have been zero when it began.
             place.start = None;
         }
         let name = names::metric(&metric.name, &metric.unit, kind);
-        self.add(&place, name, None, Self::counted(&place, temporality, value))
+        self.add(&place, name, None, Self::counted(&place, temporality, value))?;
+        Ok(())
     }
 
     pub(super) fn histogram(
@@ -217,11 +260,18 @@ impl Reader {
         metric: &Metric,
         point: &HistogramDataPoint,
     ) -> Result<(), BadPush> {
+        let read = self.read_histogram(resource, metric, point);
+        self.settle(metric, read)
+    }
+
+    fn read_histogram(
+        &mut self,
+        resource: &mut Resource,
+        metric: &Metric,
+        point: &HistogramDataPoint,
+    ) -> Result<(), Stop> {
         let times = (point.time_unix_nano, point.start_time_unix_nano);
-        let place = match self.place(resource, &point.attributes, times, point.flags)? {
-            Ok(place) => place,
-            Err(problem) => return Ok(self.refuse(metric, &problem)),
-        };
+        let place = self.place(resource, &point.attributes, times, point.flags)?;
         let (bounds, counts) = (&point.explicit_bounds, &point.bucket_counts);
         let problem = if metric.temporality == Temporality::Unknown && !place.ended {
             Some("a histogram does not say whether it is cumulative or a delta")
@@ -235,7 +285,7 @@ impl Reader {
             None
         };
         if let Some(problem) = problem {
-            return Ok(self.refuse(metric, problem));
+            return Err(problem.into());
         }
         let name = names::metric(&metric.name, &metric.unit, Kind::Other);
         let value = |value: f64| Self::counted(&place, metric.temporality, value);
@@ -260,29 +310,34 @@ impl Reader {
         metric: &Metric,
         point: &ExponentialHistogramDataPoint,
     ) -> Result<(), BadPush> {
+        let read = self.read_exponential(resource, metric, point);
+        self.settle(metric, read)
+    }
+
+    fn read_exponential(
+        &mut self,
+        resource: &mut Resource,
+        metric: &Metric,
+        point: &ExponentialHistogramDataPoint,
+    ) -> Result<(), Stop> {
         let times = (point.time_unix_nano, point.start_time_unix_nano);
-        let place = match self.place(resource, &point.attributes, times, point.flags)? {
-            Ok(place) => place,
-            Err(problem) => return Ok(self.refuse(metric, &problem)),
-        };
+        let place = self.place(resource, &point.attributes, times, point.flags)?;
         let name = names::metric(&metric.name, &metric.unit, Kind::Other);
         if place.ended {
-            return self.add(&place, name, None, Value::Histogram(HistogramSample::stale(place.at)));
+            self.add(&place, name, None, Value::Histogram(HistogramSample::stale(place.at)))?;
+            return Ok(());
         }
         if metric.temporality != Temporality::Cumulative {
             let problem = "exponential histograms are taken cumulative only; let the SDK or the Collector \
                            (deltatocumulative) send them so";
-            return Ok(self.refuse(metric, problem));
+            return Err(problem.into());
         }
-        match exponential_buckets(point) {
-            Ok(buckets) => {
-                self.budget.samples(buckets.len())?;
-                let (count, sum) = (point.count as f64, point.sum.unwrap_or_default());
-                let histogram = HistogramSample { at: place.at, count, sum, buckets };
-                self.add(&place, name, None, Value::Histogram(histogram))
-            }
-            Err(problem) => Ok(self.refuse(metric, &problem)),
-        }
+        let buckets = exponential_buckets(point)?;
+        self.budget.samples(buckets.len())?;
+        let (count, sum) = (point.count as f64, point.sum.unwrap_or_default());
+        let histogram = HistogramSample { at: place.at, count, sum, buckets };
+        self.add(&place, name, None, Value::Histogram(histogram))?;
+        Ok(())
     }
 
     pub(super) fn summary(
@@ -291,11 +346,18 @@ impl Reader {
         metric: &Metric,
         point: &SummaryDataPoint,
     ) -> Result<(), BadPush> {
+        let read = self.read_summary(resource, metric, point);
+        self.settle(metric, read)
+    }
+
+    fn read_summary(
+        &mut self,
+        resource: &mut Resource,
+        metric: &Metric,
+        point: &SummaryDataPoint,
+    ) -> Result<(), Stop> {
         let times = (point.time_unix_nano, point.start_time_unix_nano);
-        let place = match self.place(resource, &point.attributes, times, point.flags)? {
-            Ok(place) => place,
-            Err(problem) => return Ok(self.refuse(metric, &problem)),
-        };
+        let place = self.place(resource, &point.attributes, times, point.flags)?;
         let name = names::metric(&metric.name, &metric.unit, Kind::Other);
         let value = |value: f64| Self::counted(&place, Temporality::Cumulative, value);
         let now = Place { start: None, labels: place.labels.clone(), ..place };
@@ -304,7 +366,8 @@ impl Reader {
             self.add(&now, name.clone(), label, value(quantile.value))?;
         }
         self.add(&place, format!("{name}_count"), None, value(point.count as f64))?;
-        self.add(&place, format!("{name}_sum"), None, value(point.sum))
+        self.add(&place, format!("{name}_sum"), None, value(point.sum))?;
+        Ok(())
     }
 }
 

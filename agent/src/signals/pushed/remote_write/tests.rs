@@ -269,7 +269,8 @@ fn series_and_samples_that_cannot_be_used_are_counted_and_the_rest_is_taken() {
     let never = first_request(&[("__name__", "a")], vec![number(i64::MAX, 1.0), number(NOW, 1.0)]);
     let batch = decode(ONE, &pack(&never)).unwrap();
     assert_eq!((batch.series[0].points.len(), batch.unusable.samples), (1, 1));
-    let broken: [(fn(&mut Histogram), &str); 4] = [
+    type Break = fn(&mut Histogram);
+    let broken: [(Break, &str); 4] = [
         (|histogram| histogram.schema = -53, "its schema is -53"),
         (|histogram| histogram.positive_deltas.truncate(1), "1 counts for 3 buckets"),
         (|histogram| histogram.at = i64::MIN, "is no time"),

@@ -1,0 +1,68 @@
+//! Webhooks of others: `POST /v1/hooks/NAME`, each with a proof, a mapping and the services it may speak about.
+//!
+//! A hook differs from an event source in two things. It has an address of its own, so its proof is checked and no
+//! other. And its sender does not speak our language: rules in CEL say what its messages mean, those of a preset or
+//! those of the configuration.
+//!
+//! ```text
+//!  raw bytes ──▶ auth (proof) ──▶ message (JSON or form) ──▶ mapping (CEL, bounded) ──▶ our own form ──▶ limits, scope
+//! ```
+//!
+//! Senders switch hooks off that answer with errors. What is well-formed and says nothing (a ping, a deployment that
+//! has only begun) is acknowledged with a note; errors are for what should have said something and does not fit.
+
+mod config;
+mod expression;
+mod mapping;
+mod message;
+mod preset;
+#[cfg(test)]
+mod tests;
+
+pub use config::{AlertFields, DeploymentFields, HookConfig, ReportFields, Rule};
+pub use mapping::Heard;
+pub use preset::{HookPreset, HookValue, Scheme, preset, preset_names, presets};
+
+use super::alertmanager::AlertLabels;
+use super::auth::{Credential, EventSourceKey};
+use super::{Context, Refused, check_scope};
+use axum::http::HeaderMap;
+use jiff::Timestamp;
+use mapping::{Mapping, Reading};
+use rules::ids::{EnvironmentName, ServiceName};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+
+/// A hook, ready to be spoken to.
+#[derive(Debug)]
+pub struct Hook {
+    key: EventSourceKey,
+    mapping: Mapping,
+    values: BTreeMap<String, String>,
+    service_names: BTreeMap<String, ServiceName>,
+    environment_names: BTreeMap<String, EnvironmentName>,
+    alert_labels: AlertLabels,
+}
+
+impl Hook {
+    /// Who it is: its name is the source of all it says.
+    pub fn key(&self) -> &EventSourceKey {
+        &self.key
+    }
+
+    /// Reads a message whose proof was checked with [`EventSourceKey::recognise`]. Errors: 400 no JSON, 403 a foreign
+    /// service, 413 too much, 415 content type, 422 a rule that does not fit; all name what is at fault.
+    pub fn read(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Heard, Refused> {
+        let proved = !matches!(self.key.credential, Credential::Nobody);
+        let value = message::parse(headers, body, proved)?;
+        let context = Context { source: &self.key.name, now };
+        let heard = Reading { hook: self, context, headers, raw: body, body: &value }.read()?;
+        check_scope(&self.key, &heard.accepted)?;
+        Ok(heard)
+    }
+}
+
+/// The first 16 bytes of SHA-256, as hexadecimal digits.
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
