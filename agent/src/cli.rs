@@ -25,6 +25,7 @@ mod drill;
 mod exit;
 mod explain;
 mod freeze;
+mod hooks;
 mod incidents;
 mod ledger;
 mod model;
@@ -137,6 +138,9 @@ pub enum Command {
     /// Operations of vendors that a step can name instead of spelling them out
     #[command(subcommand)]
     Preset(preset::Command),
+    /// Webhooks of others: whose are understood, and what a recorded message would say
+    #[command(subcommand)]
+    Hooks(hooks::Command),
     /// A completion script for a shell
     Completions(completions::Args),
     /// The service of the demo
@@ -237,6 +241,7 @@ async fn perform(command: Command, context: &Context<'_>) -> anyhow::Result<Exit
         Command::Check(files) => config::check(files, context)?,
         Command::Config(command) => config::execute(command, context)?,
         Command::Preset(command) => preset::execute(command, context).await?,
+        Command::Hooks(command) => hooks::execute(command, context)?,
         Command::Completions(args) => completions::execute(args, context)?,
         Command::Demo(args) => return demo::execute(args, context).await,
         Command::DemoService(arguments) => {

@@ -80,8 +80,13 @@ async fn decided_at_once(daemon: &Daemon, sender: &str) -> Result<()> {
             told.push((record.kind.clone(), took));
         }
     }
+    // It may get worse while it is looked at: then there is more than one incident, and the last step is the decision.
     let kinds: Vec<&str> = told.iter().map(|(kind, _)| kind.as_str()).collect();
-    assert_eq!(kinds, ["incident_opened", "execution_began"], "{story}");
+    assert_eq!(
+        (kinds.first(), kinds.last()),
+        (Some(&"incident_opened"), Some(&"execution_began")),
+        "{story}"
+    );
     assert!(told.iter().all(|(_, took)| *took <= AT_ONCE), "{told:?}\n{story}");
     let pushed = &health(daemon).await?["pushed"];
     assert_eq!((&pushed["samples"]["late"], &pushed["unreadable"]), (&0.into(), &0.into()), "{pushed}");

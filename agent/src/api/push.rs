@@ -103,9 +103,11 @@ impl Shared {
                 return Err(refused(&bad));
             }
             Err(_too_slow) => {
-                let words = format!("the body did not come within {} s", BODY_WITHIN.as_secs());
+                // A line that is slow today may be fast tomorrow: to be sent again.
+                let words =
+                    format!("the body did not come within {} s; send this again", BODY_WITHIN.as_secs());
                 source.note_unreadable(clock::now(), &words);
-                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, words).into_response());
+                return Err(busy(&words));
             }
         };
         Ok(Admitted { source: Arc::clone(source), headers: parts.headers, body, place })

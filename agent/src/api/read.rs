@@ -125,8 +125,20 @@ pub(super) async fn postmortem(shared: State, Path(id): Path<String>) -> Result<
 
 /// `GET /v1/fleet`: what is stopped, suspended, frozen.
 pub(super) async fn fleet(shared: State) -> Result<impl IntoResponse, Problem> {
-    let looked = shared.look(|view| {
+    let cut_off: Vec<_> = shared
+        .inlet
+        .board()
+        .standings()
+        .into_iter()
+        .filter(|(_, standing)| !standing.connected)
+        .map(|(name, standing)| {
+            let reason = standing.last_error.map(|(_, reason)| reason);
+            json!({ "name": name, "source": standing.source, "since": standing.since, "reason": reason })
+        })
+        .collect();
+    let looked = shared.look(move |view| {
         json!({
+            "cut_off": cut_off,
             "stopped": view.stopped(),
             "stop_file": view.stop_file(),
             "auto_suspended": view.fleet.auto_suspended(),

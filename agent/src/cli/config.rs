@@ -38,7 +38,7 @@ pub struct ShowArgs {
 
 impl Files {
     /// The files with what stands above them: environment and flags.
-    fn inputs(self, options: &Options, surroundings: &Surroundings) -> Inputs {
+    pub(super) fn inputs(self, options: &Options, surroundings: &Surroundings) -> Inputs {
         let state_dir = options.state_dir.as_ref().map(|path| Flag {
             name: "--state-dir".into(),
             key: "state_dir".into(),

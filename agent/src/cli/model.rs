@@ -65,6 +65,18 @@ pub(super) struct Fleet {
     pub stop_file: Option<String>,
     pub auto_suspended: Option<String>,
     pub freezes: Vec<Freeze>,
+    /// Sources of events that are not heard.
+    #[serde(default)]
+    pub cut_off: Vec<CutOff>,
+}
+
+/// A source of events that is not heard.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct CutOff {
+    pub name: String,
+    pub source: String,
+    pub since: Timestamp,
+    pub reason: Option<String>,
 }
 
 /// A freeze.

@@ -1,7 +1,7 @@
 //! `turnback status`: what is being watched, and whether anything keeps Turnback from acting.
 
 use super::console::{Console, Tone, verdict_tone};
-use super::model::{Fleet, Freeze, Watch};
+use super::model::{CutOff, Fleet, Freeze, Watch};
 use super::table::{self, Field};
 use super::text::{moment, rough, safe};
 use super::{Context, Exit};
@@ -89,6 +89,7 @@ fn fleet_lines(console: &Console, fleet: &Fleet) -> String {
         ));
     }
     lines.extend(fleet.freezes.iter().map(|freeze| (Tone::Warning, freeze_words(freeze))));
+    lines.extend(fleet.cut_off.iter().map(|source| (Tone::Warning, cut_off_words(source))));
     if lines.is_empty() {
         lines.push((Tone::Quiet, "Not stopped, not suspended, not frozen.".to_owned()));
     }
@@ -99,6 +100,13 @@ fn freeze_words(freeze: &Freeze) -> String {
     let what = freeze.service.as_deref().unwrap_or("every service");
     let until = freeze.until.map_or_else(|| "it is lifted".to_owned(), moment);
     format!("FROZEN: {} until {until}, by {}: {}", safe(what), safe(&freeze.by), safe(&freeze.reason))
+}
+
+fn cut_off_words(cut_off: &CutOff) -> String {
+    let CutOff { name, source, since, reason } = cut_off;
+    let reason = reason.as_deref().unwrap_or("it has not been heard yet");
+    let since = moment(*since);
+    format!("CUT OFF: {} ({}) has not been heard since {since}: {}", safe(name), safe(source), safe(reason))
 }
 
 #[cfg(test)]
@@ -115,7 +123,13 @@ mod tests {
     #[test]
     fn the_table_shows_what_matters() {
         let (console, _said) = console(Format::Text);
-        let fleet = Fleet { stopped: None, stop_file: None, auto_suspended: None, freezes: Vec::new() };
+        let fleet = Fleet {
+            stopped: None,
+            stop_file: None,
+            auto_suspended: None,
+            freezes: Vec::new(),
+            cut_off: Vec::new(),
+        };
         let mut other = closed(watch(), "w-2", "closed: healthy");
         (other.service, other.environment, other.verdict, other.row) =
             ("cart".into(), "staging".into(), "healthy".into(), None);
@@ -145,11 +159,18 @@ mod tests {
             stop_file: None,
             auto_suspended: Some("plan p-1 is stuck".into()),
             freezes: vec![freeze],
+            cut_off: vec![CutOff {
+                name: "bus".into(),
+                source: "Kafka at a:9092, topics deployments".into(),
+                since: at("2026-03-01T11:00:00Z"),
+                reason: Some("no broker answers".into()),
+            }],
         };
         insta::assert_snapshot!(render(&console, &fleet, &[], false, at("2026-03-01T12:00:00Z")), @r"
         STOPPED: drill. Nothing is begun until `turnback resume`.
         SUSPENDED: plan p-1 is stuck. Nothing is done alone until `turnback resume`.
         FROZEN: every service until 2026-03-01T14:00:00Z, by ada: sale\u{1b}[2J
+        CUT OFF: bus (Kafka at a:9092, topics deployments) has not been heard since 2026-03-01T11:00:00Z: no broker answers
 
         No deployment is known yet. Tell of one with POST /v1/events.
         ");
@@ -161,7 +182,10 @@ mod tests {
         let file = "the file /s/STOP exists";
         let lines = |stopped: &str| {
             let (stopped, stop_file) = (Some(stopped.into()), Some(file.into()));
-            fleet_lines(&console, &Fleet { stopped, stop_file, auto_suspended: None, freezes: Vec::new() })
+            fleet_lines(
+                &console,
+                &Fleet { stopped, stop_file, auto_suspended: None, freezes: Vec::new(), cut_off: Vec::new() },
+            )
         };
         assert_eq!(
             lines(file),

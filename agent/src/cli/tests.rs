@@ -55,6 +55,9 @@ fn good_command_lines_are_understood() {
         "turnback preset list",
         "turnback preset show vercel-rollback --output json",
         "turnback preset test",
+        "turnback hooks list",
+        "turnback hooks show github",
+        "turnback hooks test gh body.json --header x-github-event=push --config a.yaml",
         "turnback preset test vercel-rollback --dry-run --with project=web --with deployment=dpl_1",
     ];
     for line in good {
@@ -90,6 +93,7 @@ fn bad_command_lines_are_wrong_usage() {
         ("turnback run --listen everywhere", ErrorKind::ValueValidation),
         ("turnback completions cmd", ErrorKind::InvalidValue),
         ("turnback preset test --dry-run", ErrorKind::MissingRequiredArgument),
+        ("turnback hooks test gh body.json --header none", ErrorKind::ValueValidation),
         ("turnback preset test vercel-rollback --with a=b", ErrorKind::MissingRequiredArgument),
         ("turnback preset test vercel-rollback --dry-run --with a", ErrorKind::ValueValidation),
         // The token itself is no argument: arguments are seen by everybody on the machine.

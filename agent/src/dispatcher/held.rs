@@ -44,6 +44,7 @@ impl Dispatcher {
         for effect in effects {
             match effect {
                 Effect::Record { entry, fleet } => {
+                    super::perform::crash_before(&entry);
                     held.points.extend(super::perform::crash_point_after(&entry));
                     held.records.push(self.entry_record(id, &entry, now)?);
                     for fact in fleet {

@@ -235,7 +235,7 @@ pub(super) fn fleet_record(fact: &FleetEntry, now: Timestamp) -> Result<NewRecor
     Ok(NewRecord { kind: kind_of(&record.body).to_owned(), ..record })
 }
 
-fn crash_before(entry: &Entry) {
+pub(super) fn crash_before(entry: &Entry) {
     match entry {
         Entry::StepIntended { .. } => crash::point("before-intent"),
         Entry::StepEnded { .. } => crash::point("before-outcome"),

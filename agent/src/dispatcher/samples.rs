@@ -122,7 +122,87 @@ impl Dispatcher {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Rules;
+    use super::super::tests::{Running, dispatcher, rules, seconds_ago};
     use super::*;
+    use crate::collector::Collector;
+    use crate::signals::{SignalSource, SourceError, SourceHealth};
+    use rules::deployment::DeployKind;
+    use rules::series::{RawSeries, Window};
+    use rules::signal::{Measure, Role, Signal};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    /// A source that has nothing and counts how often it is asked.
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    #[async_trait::async_trait]
+    impl SignalSource for Counting {
+        async fn read(&self, _: &str, _: Window) -> Result<Vec<RawSeries>, SourceError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Vec::new())
+        }
+        fn settle(&self) -> Span {
+            Span::from_milliseconds(10)
+        }
+        fn history(&self) -> bool {
+            false
+        }
+        fn describe(&self) -> String {
+            "a test".into()
+        }
+        fn health(&self) -> SourceHealth {
+            SourceHealth::default()
+        }
+    }
+
+    /// A signal of each of two sources.
+    fn two_signals() -> Rules {
+        let plain = rules(None);
+        Arc::new(move |service, environment| {
+            let mut rules = plain(service, environment);
+            for source in ["pushed", "asked"] {
+                let name = rules::ids::SignalName::new(source).unwrap();
+                let measure = Measure::Availability { up: "up".into() };
+                let signal = Signal {
+                    name: name.clone(),
+                    role: Role::Critical,
+                    source: source.into(),
+                    measure,
+                    targets: None,
+                    weight: None,
+                    compare: true,
+                };
+                rules.signals.insert(name, signal);
+            }
+            rules
+        })
+    }
+
+    #[tokio::test]
+    async fn a_ring_is_followed_by_a_look_at_the_source_that_rang_and_at_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dispatcher = dispatcher(dir.path(), two_signals()).await;
+        let sources = [Arc::new(Counting::default()), Arc::new(Counting::default())];
+        let named = ["pushed", "asked"].into_iter().zip(&sources);
+        let named =
+            named.map(|(name, source)| (name.to_owned(), Arc::clone(source) as Arc<dyn SignalSource>));
+        dispatcher.parts.collector = Collector::new(named.collect());
+        let bell = dispatcher.parts.collector.bell().clone();
+        let agent = Running::of(dispatcher);
+        agent.deploy("1", DeployKind::Deployed, seconds_ago(30)).await;
+        let asked = || sources.each_ref().map(|source| source.0.load(Ordering::Relaxed));
+        // The past of both, and then nothing for ten seconds.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let before = asked();
+        bell.ring("pushed", crate::clock::now());
+        bell.ring("nobody", crate::clock::now());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(asked(), [before[0] + 1, before[1]]);
+        agent.end().await;
+    }
 
     fn at(milliseconds: i64) -> Timestamp {
         Timestamp::from_millisecond(milliseconds).unwrap()

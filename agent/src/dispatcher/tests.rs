@@ -37,7 +37,7 @@ pub(super) fn rules(argv: Option<Vec<String>>) -> Rules {
     })
 }
 
-async fn dispatcher(dir: &Path, rules: Rules) -> Dispatcher {
+pub(super) async fn dispatcher(dir: &Path, rules: Rules) -> Dispatcher {
     let ledger = Ledger::open(&dir.join("ledger.db")).await.unwrap();
     let (fleet, fleet_seen) = watch::channel(Fleet::default());
     let (stopped, stopped_seen) = watch::channel(false);
@@ -72,7 +72,11 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) async fn start(dir: &Path, rules: Rules) -> Running {
-        let dispatcher = dispatcher(dir, rules).await;
+        Self::of(dispatcher(dir, rules).await)
+    }
+
+    /// Lets a dispatcher run.
+    pub(super) fn of(dispatcher: Dispatcher) -> Running {
         let ledger = dispatcher.parts.ledger.clone();
         let (messages, heard) = mpsc::channel(MOST_WAITING);
         let (shutdown, down) = watch::channel(false);

@@ -5,6 +5,12 @@
 //!
 //! Alertmanager drops a notification for good on any answer of 4xx. So one alert that cannot be used (mostly: no label
 //! that names a service) becomes a note and the others count; only a notification with nothing usable is refused.
+//!
+//! Alertmanager says everything several times: after `repeat_interval`, after an answer that got lost, and once for each
+//! member of a cluster whose members have lost sight of each other. What makes news is the alert (`fingerprint`), the outbreak
+//! (`startsAt`) and whether it fires or is over; all of them together are the identity under which the ledger keeps it. So a
+//! member that goes on firing an outbreak that the others have ended says nothing new, and a new outbreak, which has a new
+//! beginning, does. It retries on 5xx alone and gives a message up after any 4xx: a full queue must be answered 503.
 
 use super::json::{self, Fields};
 use super::limits::{self, MAX_BATCH, MAX_WHAT_BYTES, shown};

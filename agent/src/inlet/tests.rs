@@ -1,3 +1,5 @@
+//! The door and the board, with a loop of the test's own behind them.
+
 use super::*;
 use crate::clock;
 use rules::deployment::{Report, ReportState};

@@ -1,7 +1,7 @@
 //! The same news twice: once on a quiet day, and once while the agent is killed again and again, the broker restarts, the
 //! group is rebalanced, and messages come twice, out of order and broken. Both ledgers must hold the same.
 //!
-//! `make test` runs it with 6,000 messages; `make test-intake` with 100,000 and 20 kills for each broker.
+//! `make test` runs it with 4,000 messages; `make test-intake` with 100,000 and 20 kills for each broker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ struct Scale {
     limit: Duration,
 }
 
-const SMALL: Scale = Scale { messages: 6_000, kills: 4, broker_restarts: 1, limit: Duration::from_secs(120) };
+const SMALL: Scale = Scale { messages: 4_000, kills: 3, broker_restarts: 1, limit: Duration::from_secs(120) };
 const LARGE: Scale =
     Scale { messages: 100_000, kills: 20, broker_restarts: 3, limit: Duration::from_secs(900) };
 

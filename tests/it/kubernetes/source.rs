@@ -2,6 +2,7 @@
 //! and no others, and nobody tells it anything.
 
 mod crds;
+mod digests;
 mod outage;
 mod weather;
 

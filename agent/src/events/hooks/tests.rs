@@ -2,6 +2,7 @@
 //! changed.
 
 mod configured;
+mod hostile;
 
 use super::super::auth::Algorithm;
 use super::super::auth::proof::sign;

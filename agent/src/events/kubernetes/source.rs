@@ -195,14 +195,18 @@ impl Hearing {
             .iter()
             .flat_map(|kind| namespaces.iter().map(|namespace| (*kind, namespace.clone())))
             .collect();
+        // A cluster may do without the optional kinds, and their trouble is theirs alone, unless nothing else is watched.
+        let may_lack = config.kinds.iter().any(|kind| !kind.is_optional());
         let (mut worst, mut absent) = (Ok(()), Vec::new());
         for scope in scopes {
+            let is_optional = may_lack && scope.0.is_optional();
             match self.sweep(cluster, &scope).await {
                 Ok(()) => watches.ensure(&scope),
-                Err(trouble @ (Trouble::Absent(_) | Trouble::Forbidden(_))) if scope.0.is_optional() => {
+                Err(trouble @ (Trouble::Absent(_) | Trouble::Forbidden(_))) if is_optional => {
                     watches.stop(&scope);
                     absent.push(format!("{} are not watched: {trouble}", scope.0.words()));
                 }
+                Err(lost @ Trouble::Lost(_)) if is_optional => self.reporter.failed(lost.to_string()),
                 Err(lost @ Trouble::Lost(_)) => return Err(lost),
                 Err(trouble) => worst = worst.and(Err(trouble)),
             }

@@ -299,6 +299,52 @@ fn floats_and_ends_of_histograms_are_read() {
     assert!(matches!(&batch.series[1].points[1].value, Value::Histogram(ended) if ended.is_stale()));
 }
 
+/// The rules take bounds for what they are: each of the finest schema that they tell apart has its cell.
+#[tokio::test]
+async fn native_histograms_are_read_by_the_rules_as_those_of_a_query() {
+    use crate::signals::measure;
+    use rules::series::{Observer, Window};
+    use rules::signal::{Measure, Observation, Reading, Role, Signal};
+    use rules::units;
+    let now = || Timestamp::from_millisecond(NOW + 30_000).unwrap();
+    let source = PushedSource::new("push", &PushedConfig::default(), None, now).unwrap();
+    for schema in [-4, 0, 3, 8] {
+        let name = format!("latency{}", schema + 4);
+        let at = |at: i64, counts: i64| Histogram {
+            count: 41 * counts.unsigned_abs(),
+            schema,
+            zero_count: counts.unsigned_abs(),
+            positive_spans: vec![Span { offset: -20, length: 40 }],
+            positive_deltas: std::iter::once(counts).chain([0; 39]).collect(),
+            at,
+            ..Histogram::default()
+        };
+        let histograms = vec![at(NOW, 1), at(NOW + 10_000, 3)];
+        let series = FirstSeries { labels: labels(&[("__name__", &name)]), samples: Vec::new(), histograms };
+        let taken = source.take(now(), decode(ONE, &pack(&FirstRequest { series: vec![series] })).unwrap());
+        assert_eq!((taken.histograms, taken.words()), (2, None));
+        let signal = Signal {
+            name: rules::ids::SignalName::new("latency").unwrap(),
+            role: Role::Critical,
+            source: "push".into(),
+            measure: Measure::Latency { buckets: name, quantile: 0.95 },
+            targets: None,
+            weight: None,
+            compare: true,
+        };
+        let window = Window {
+            from: Timestamp::from_millisecond(NOW + 5_000).unwrap(),
+            to: Timestamp::from_millisecond(NOW + 20_000).unwrap(),
+        };
+        let observer = Observer::new(&signal).unwrap();
+        let read = measure(&source, &observer, &[window], units::Span::from_seconds(30)).await.remove(0);
+        let Observation::Seen { reading: Reading::Buckets { counts, .. }, .. } = &read.observation else {
+            panic!("schema {schema}: {:?}", read.observation)
+        };
+        assert_eq!(counts.iter().sum::<f64>(), 82.0, "schema {schema}");
+    }
+}
+
 #[test]
 fn a_body_cut_anywhere_gives_an_answer() {
     let message = example().encode_to_vec();
