@@ -27,7 +27,7 @@ mod fuzz;
 pub mod hooks;
 #[cfg(test)]
 mod hostile;
-mod json;
+pub(crate) mod json;
 pub mod kafka;
 mod keys;
 pub mod kubernetes;

@@ -94,13 +94,15 @@ impl Rig {
         let told: Vec<&Alertmanager> = alertmanagers.iter().collect();
         let settings = Settings { keys: alerting(&told), rules: rules() };
         let prometheus = PrometheusServer::start_with(&jobs, SCRAPE_INTERVAL, &settings).await?;
+        prometheus.tells(count).await?;
         Ok(Rig { victim, jobs, prometheus, alertmanagers, daemon, _load: load })
     }
 
     /// Lets Prometheus tell the first Alertmanager only.
     async fn lose_all_but_the_first(&mut self) -> Result<()> {
         let settings = Settings { keys: alerting(&[&self.alertmanagers[0]]), rules: rules() };
-        self.prometheus.reconfigure(&self.jobs, settings).await
+        self.prometheus.reconfigure(&self.jobs, settings).await?;
+        self.prometheus.tells(1).await
     }
 
     /// Waits until Turnback's incident is open (`false`) or over (`true`).

@@ -261,6 +261,7 @@ async fn turnback_knows_first() -> Result<()> {
     let job = ScrapeJob { name: "shop".into(), targets: services.iter().map(target).collect() };
     let settings = Settings { keys: alerting(&[&stock, &fast]), rules: rules() };
     let prometheus = PrometheusServer::start_with(&[job], SCRAPE_INTERVAL, &settings).await?;
+    prometheus.tells(2).await?;
     tokio::time::sleep(PAST).await;
     let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
     let daemon = Daemon::start(&config(prometheus.url(), &names)).await?;

@@ -210,6 +210,21 @@ impl PrometheusServer {
         series.into_iter().map(|one| one.sample().with_context(trying)).collect()
     }
 
+    /// Waits until it tells exactly so many Alertmanagers. After a change of its configuration it knows none for up to five
+    /// seconds, and what it would have said meanwhile it says again a minute later.
+    ///
+    /// # Errors
+    /// If it does not come to that.
+    pub async fn tells(&self, count: usize) -> Result<()> {
+        wait::until("Prometheus to know its Alertmanagers", START_LIMIT, async || {
+            let answer = self.client.get(format!("{}/api/v1/alertmanagers", self.url)).send().await?;
+            let answer: Value = answer.json().await.context("asking Prometheus whom it tells")?;
+            let active = answer.pointer("/data/activeAlertmanagers").and_then(Value::as_array);
+            Ok((active.map_or(0, Vec::len) == count).then_some(()))
+        })
+        .await
+    }
+
     fn launch(
         jobs: &[ScrapeJob],
         scrape_interval: Duration,

@@ -123,7 +123,7 @@ pub fn settings(config: Config) -> anyhow::Result<Settings> {
         state_dir,
         token,
         event_sources,
-        listeners: listeners::make(&config.events, &secrets)?,
+        listeners: listeners::make(&config, &signals.pushed, &secrets)?,
         signal_sources: signals.all,
         samplers: signals.samplers,
         pushed: signals.pushed,

@@ -176,6 +176,7 @@ fn sources(subject: &Subject<'_>, findings: &mut Findings) {
     }
     for (name, source) in pushed {
         subject.add_all(findings, &["signals", "pushed", name], source.problems());
+        events::check_streams(subject, findings, name, source);
     }
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for (kind, name) in subject.config.signals.names() {

@@ -273,8 +273,18 @@ async fn an_approval_is_refused_while_the_stop_file_is_there() {
     let agent = Running::start(dir.path(), with_approval).await;
     agent.deploy("1", DeployKind::Deployed, seconds_ago(30)).await;
     agent.report("2", ReportState::Firing, seconds_ago(5)).await;
-    let plan = agent.look(|view| view.watches.values().find_map(|watch| watch.plan.clone())).await;
-    let (plan, digest) = plan.expect("a failed smoke test makes a plan");
+    // It is tried out first, by a helper.
+    let planned = async {
+        loop {
+            let plan = agent.look(|view| view.watches.values().find_map(|watch| watch.plan.clone())).await;
+            match plan {
+                Some(plan) => return plan,
+                None => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let planned = tokio::time::timeout(std::time::Duration::from_secs(20), planned).await;
+    let (plan, digest) = planned.expect("a failed smoke test makes a plan");
     std::fs::write(dir.path().join("STOP"), "").unwrap();
     let approve = || PersonAsk::Approve { plan: plan.id.clone(), digest: digest.to_string() };
     let refusal = agent.person(approve()).await.unwrap_err();

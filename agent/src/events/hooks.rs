@@ -12,7 +12,7 @@
 //! has only begun) is acknowledged with a note; errors are for what should have said something and does not fit.
 
 mod config;
-mod expression;
+pub(crate) mod expression;
 mod mapping;
 mod message;
 mod preset;

@@ -13,12 +13,15 @@ use std::fmt;
 
 /// Reads a whole body. Errors: 413 too long; 400 empty, not UTF-8, byte order mark, no JSON, nested deeper than
 /// [`MAX_DEPTH`], a key twice in one object.
-pub(super) fn parse(body: &[u8]) -> Result<Value, Refused> {
-    if body.len() > MAX_BODY_BYTES {
-        let reason = format!(
-            "the body has {} bytes, at most {MAX_BODY_BYTES} are allowed; send smaller batches",
-            body.len()
-        );
+pub(crate) fn parse(body: &[u8]) -> Result<Value, Refused> {
+    parse_within(body, MAX_BODY_BYTES)
+}
+
+/// The same for a body of up to `most` bytes.
+pub(crate) fn parse_within(body: &[u8], most: usize) -> Result<Value, Refused> {
+    if body.len() > most {
+        let reason =
+            format!("the body has {} bytes, at most {most} are allowed; send smaller batches", body.len());
         return Err(Refused::new(413, reason));
     }
     if body.iter().all(u8::is_ascii_whitespace) {
@@ -119,14 +122,14 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
 /// The fields of one object, read by name; every error is a 422 that says which field, in the words `a.b[2].c`.
 #[derive(Debug, Clone)]
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     path: String,
     map: &'a Map<String, Value>,
 }
 
 impl<'a> Fields<'a> {
     /// `value` must be an object; `path` says where it stands (empty for the whole body).
-    pub(super) fn of(path: &str, value: &'a Value) -> Result<Self, Refused> {
+    pub(crate) fn of(path: &str, value: &'a Value) -> Result<Self, Refused> {
         match value {
             Value::Object(map) => Ok(Self { path: path.to_owned(), map }),
             other if path.is_empty() => {
@@ -137,12 +140,12 @@ impl<'a> Fields<'a> {
     }
 
     /// The full name of a field, for messages.
-    pub(super) fn place(&self, key: &str) -> String {
+    pub(crate) fn place(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     /// Refuses every field that is not one of `known`.
-    pub(super) fn only(&self, known: &[&str]) -> Result<(), Refused> {
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), Refused> {
         match self.map.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),
             Some(key) => {
@@ -154,19 +157,19 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of a field; `null` is the same as absent.
-    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
     /// All fields as JSON with sorted keys: the same content gives the same text.
-    pub(super) fn canonical(&self) -> String {
+    pub(crate) fn canonical(&self) -> String {
         let sorted: std::collections::BTreeMap<_, _> =
             self.map.iter().map(|(key, value)| (key, value.to_string())).collect();
         sorted.iter().map(|(key, value)| format!("{key:?}:{value};")).collect()
     }
 
     /// A text that may be absent.
-    pub(super) fn optional_text(&self, key: &str) -> Result<Option<&'a str>, Refused> {
+    pub(crate) fn optional_text(&self, key: &str) -> Result<Option<&'a str>, Refused> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -177,13 +180,13 @@ impl<'a> Fields<'a> {
     }
 
     /// A text that must be there.
-    pub(super) fn text(&self, key: &str) -> Result<&'a str, Refused> {
+    pub(crate) fn text(&self, key: &str) -> Result<&'a str, Refused> {
         self.optional_text(key)?
             .ok_or_else(|| Refused::field(&self.place(key), "is missing; it must be a text"))
     }
 
     /// Yes or no, or absent.
-    pub(super) fn optional_flag(&self, key: &str) -> Result<Option<bool>, Refused> {
+    pub(crate) fn optional_flag(&self, key: &str) -> Result<Option<bool>, Refused> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let wrong =
             || Refused::field(&self.place(key), format!("must be true or false, it is {}", kind(value)));
@@ -191,7 +194,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of texts that may be absent.
-    pub(super) fn optional_texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, Refused> {
+    pub(crate) fn optional_texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, Refused> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let wrong =
             || Refused::field(&self.place(key), format!("must be a list of texts, it is {}", kind(value)));
@@ -200,23 +203,23 @@ impl<'a> Fields<'a> {
     }
 
     /// An object that may be absent.
-    pub(super) fn optional_object(&self, key: &str) -> Result<Option<Fields<'a>>, Refused> {
+    pub(crate) fn optional_object(&self, key: &str) -> Result<Option<Fields<'a>>, Refused> {
         self.get(key).map(|value| Fields::of(&self.place(key), value)).transpose()
     }
 
     /// An object that must be there.
-    pub(super) fn object(&self, key: &str) -> Result<Fields<'a>, Refused> {
+    pub(crate) fn object(&self, key: &str) -> Result<Fields<'a>, Refused> {
         self.optional_object(key)?
             .ok_or_else(|| Refused::field(&self.place(key), "is missing; it must be an object"))
     }
 
     /// A time that may be absent, as RFC 3339 writes it.
-    pub(super) fn optional_time(&self, key: &str) -> Result<Option<Timestamp>, Refused> {
+    pub(crate) fn optional_time(&self, key: &str) -> Result<Option<Timestamp>, Refused> {
         self.optional_text(key)?.map(|text| time(&self.place(key), text)).transpose()
     }
 
     /// A whole number from 0 on that may be absent.
-    pub(super) fn optional_count(&self, key: &str) -> Result<Option<u64>, Refused> {
+    pub(crate) fn optional_count(&self, key: &str) -> Result<Option<u64>, Refused> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let found = if value.is_number() { value.to_string() } else { kind(value).to_owned() };
         let wrong = || format!("must be a whole number from 0 to {}, it is {found}", u64::MAX);
@@ -225,7 +228,7 @@ impl<'a> Fields<'a> {
 }
 
 /// Reads a time as RFC 3339 writes it.
-pub(super) fn time(field: &str, text: &str) -> Result<Timestamp, Refused> {
+pub(crate) fn time(field: &str, text: &str) -> Result<Timestamp, Refused> {
     let wrong = || format!("{} is not a time; write RFC 3339 such as 2026-03-01T12:00:00Z", shown(text));
     // The longest RFC 3339 time with nanoseconds and an offset has 35 characters.
     if text.len() > 40 {
@@ -235,7 +238,7 @@ pub(super) fn time(field: &str, text: &str) -> Result<Timestamp, Refused> {
 }
 
 /// What a value is, in words.
-pub(super) fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// How one source is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Standing {
-    /// What kind of source it is: `kafka`, `nats`, `kubernetes`, `http`.
+    /// What kind of source it is: `kafka`, `nats`, `kubernetes`, `http`, `kafka-samples`, `nats-samples`.
     pub kind: &'static str,
     /// What it is and where, for people. Holds no secret.
     pub source: String,
@@ -28,7 +28,7 @@ pub struct Standing {
     pub last_error: Option<(Timestamp, String)>,
     /// Messages that wait at the sender, where that is known.
     pub lag: Option<u64>,
-    /// Events that were new.
+    /// Events that were new; of a stream of samples, messages that were read.
     pub recorded: u64,
     /// Events that had been said before.
     pub duplicates: u64,
@@ -137,6 +137,16 @@ impl Reporter {
     /// So many messages wait at the sender.
     pub fn lag(&self, messages: u64) {
         self.change(|standing| standing.lag = Some(messages));
+    }
+
+    /// It brought messages that are nothing for the ledger: samples.
+    pub fn brought(&self, messages: u64) {
+        if messages > 0 {
+            self.change(|standing| {
+                standing.last_event = Some(clock::now());
+                standing.recorded += messages;
+            });
+        }
     }
 
     /// So many messages were about something else.

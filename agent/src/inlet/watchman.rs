@@ -87,7 +87,9 @@ impl Watchman {
         let long = !standing.connected && Span::between(standing.since, now) >= CUT_OFF_AFTER;
         if long && self.cut_off.insert(name.clone()) {
             let why = standing.last_error.as_ref().map_or("", |(_, why)| why.as_str());
-            let title = format!("cut off from {name}: deployments may go unseen");
+            let blind = standing.kind.ends_with("-samples");
+            let missing = if blind { "we are blind to its samples" } else { "deployments may go unseen" };
+            let title = format!("cut off from {name}: {missing}");
             let text = format!("{} has not been heard since {}. {why}", standing.source, standing.since);
             return Some(page("source_cut_off", name.as_str(), title, text, now));
         }

@@ -10,6 +10,9 @@
 //! - *Is nothing coming because nothing happens, or because the sender is dead?* A window without samples becomes a hole
 //!   when the newest sample is older than `max_sample_age`, as with every source. Here `silence` says it, too.
 //!
+//! A stream (`stream`) tells the past again after a restart. Until it has, nothing is read: half a past would be taken for all
+//! of it.
+//!
 //! What cannot be kept is refused sample by sample, counted, and told to the sender and to `/readyz`.
 
 mod batch;
@@ -18,6 +21,7 @@ mod limits;
 mod native;
 pub mod otlp;
 pub mod remote_write;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -36,6 +40,7 @@ use rules::series::{LOOKBACK, RawSeries, Sample, Window};
 use rules::units::Span;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::watch;
 
 /// A sender whose clock is ahead by more than this is refused: its samples would lie beyond every window.
 const MOST_AHEAD: Span = Span::from_seconds(60);
@@ -53,6 +58,15 @@ const LONGEST_LABELS: usize = 8 * 1_024;
 const SILENT_TIMES: u64 = 3;
 const SILENT_FOR: Span = Span::from_seconds(5);
 
+/// What happened so much before the newest sample of its series, or before what was looked at, is counted there: messages of
+/// several senders overtake each other on their way.
+const LONGEST_SHIFT: Span = Span::from_seconds(6);
+/// Before a counter grew it stood lower; so much before.
+const MOMENT: Span = Span::from_milliseconds(1);
+/// How long a question waits for a stream to tell the past. An hour of it is there in seconds; a broker that is not there is
+/// not waited for at every look.
+const PAST_WITHIN: Span = Span::from_seconds(5);
+
 /// A source that is pushed to.
 pub struct PushedSource {
     name: String,
@@ -62,6 +76,8 @@ pub struct PushedSource {
     clock: Clock,
     began: Timestamp,
     bell: OnceLock<Bell>,
+    /// Streams that have not told the past yet.
+    behind: watch::Sender<usize>,
     state: Mutex<State>,
 }
 
@@ -101,6 +117,7 @@ impl PushedSource {
             clock,
             began: clock(),
             bell: OnceLock::new(),
+            behind: watch::Sender::new(0),
             state: Mutex::new(State { ring: Ring::new(limits), ..State::default() }),
         })
     }
@@ -189,6 +206,16 @@ impl PushedSource {
         taken
     }
 
+    /// A stream will tell the past: nothing is read before it has.
+    fn expect_past(&self) {
+        self.behind.send_modify(|streams| *streams += 1);
+    }
+
+    /// A stream has told the past.
+    fn has_past(&self) {
+        self.behind.send_modify(|streams| *streams = streams.saturating_sub(1));
+    }
+
     /// Notes that something came that could not be read at all.
     pub fn note_unreadable(&self, now: Timestamp, why: &str) {
         let mut state = self.lock();
@@ -212,6 +239,10 @@ impl PushedSource {
             return refuse(&mut taken.ahead, &mut taken.why, &more);
         }
         let is_histogram = matches!(point.value, Value::Histogram(_));
+        let Some(point) = state.placed(labels, point) else {
+            return refuse(&mut taken.disorder, &mut taken.why, "");
+        };
+        let at = point.value.at();
         match state.store(self.began, labels, point) {
             Appended::Kept => {
                 *(if is_histogram { &mut taken.histograms } else { &mut taken.kept }) += 1;
@@ -247,6 +278,19 @@ impl PushedSource {
 }
 
 impl State {
+    /// What merely happened stands where it may still be seen and counted, if that is not too far from where it belongs.
+    fn placed(&self, labels: &Labels, point: Point) -> Option<Point> {
+        let Value::Happened(Sample { at, value }) = point.value else { return Some(point) };
+        let is_near = |later: &Timestamp| Span::between(at, *later) <= LONGEST_SHIFT;
+        let unseen = self.read_until.map(|until| MOMENT.after(MOMENT.after(until))).filter(is_near);
+        let newest = self.grown.get(labels).map(|newest| newest.at).filter(|newest| *newest > at);
+        if newest.is_some_and(|newest| !is_near(&newest)) {
+            return None;
+        }
+        let at = newest.max(unseen).map_or(at, |later| later.max(at));
+        Some(Point { value: Value::Happened(Sample { at, value }), start: Some(MOMENT.before(at)) })
+    }
+
     fn store(&mut self, began: Timestamp, labels: &Labels, point: Point) -> Appended {
         let Point { value, start } = point;
         let at = value.at();
@@ -254,9 +298,9 @@ impl State {
         // have been counted by a look before a restart.
         let start =
             start.filter(|start| *start > began && *start < at && Span::between(*start, at) <= LOOKBACK);
-        if let (Some(start), Value::Now(_) | Value::Grew(_)) = (start, &value)
+        if let (Some(start), Value::Now(_) | Value::Grew(_) | Value::Happened(_)) = (start, &value)
             && self.ring.newest(labels).is_none_or(|newest| newest < start)
-            && !matches!(value, Value::Grew(_) if self.grown.contains_key(labels))
+            && !matches!(value, Value::Grew(_) | Value::Happened(_) if self.grown.contains_key(labels))
         {
             // If there is no room for it there is none for the sample either, and that says so.
             let _zero = self.ring.append(labels, Sample { at: start, value: 0.0 });
@@ -265,7 +309,21 @@ impl State {
             Value::Now(sample) => self.ring.append(labels, sample),
             Value::Histogram(histogram) => self.ring.append_histogram(labels, histogram),
             Value::Grew(growth) => self.grow(labels, growth),
+            Value::Happened(more) => self.happen(labels, more),
         }
+    }
+
+    /// A counter that several tell of: what happened at the same time is added up.
+    fn happen(&mut self, labels: &Labels, more: Sample) -> Appended {
+        let Some(newest) = self.grown.get(labels).filter(|newest| newest.at == more.at) else {
+            return self.grow(labels, more);
+        };
+        let sample = Sample { at: more.at, value: newest.value + more.value };
+        let amended = self.ring.amend(labels, sample);
+        if amended == Appended::Kept && sample.value.is_finite() {
+            self.grown.insert(labels.clone(), sample);
+        }
+        amended
     }
 
     /// A counter that is told by how much it grew becomes one that is told as it stands.
@@ -290,6 +348,12 @@ impl State {
 impl SignalSource for PushedSource {
     async fn read(&self, selector: &str, range: Window) -> Result<Vec<RawSeries>, SourceError> {
         let selector = check_selector(selector)?;
+        let mut behind = self.behind.subscribe();
+        let told = behind.wait_for(|streams| *streams == 0);
+        if tokio::time::timeout(PAST_WITHIN.duration(), told).await.is_err() {
+            let what = format!("{}, whose stream has not told the past yet,", self.describe());
+            return Err(SourceError::TimedOut { what, after: PAST_WITHIN });
+        }
         let mut state = self.lock();
         state.read_until = state.read_until.max(Some(range.to));
         state.ring.read(&self.describe(), &selector, range)

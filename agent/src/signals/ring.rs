@@ -164,6 +164,18 @@ impl Ring {
         Some(self.metrics.entry(name.to_owned()).or_default().entry(labels.clone()).or_default())
     }
 
+    /// Gives the newest plain sample of a series another value, if it is of that time.
+    pub(super) fn amend(&mut self, labels: &Labels, sample: Sample) -> Appended {
+        let series = self.metrics.get_mut(metric(labels)).and_then(|series| series.get_mut(labels));
+        match series.and_then(|series| series.samples.back_mut()).filter(|newest| newest.at == sample.at) {
+            Some(newest) => {
+                *newest = sample;
+                Appended::Kept
+            }
+            None => Appended::Disorder,
+        }
+    }
+
     /// The time of the newest plain sample of a series.
     pub(super) fn newest(&self, labels: &Labels) -> Option<Timestamp> {
         Some(self.metrics.get(metric(labels))?.get(labels)?.samples.back()?.at)

@@ -3,3 +3,4 @@
 mod chaos;
 mod kafka;
 mod nats;
+mod samples;

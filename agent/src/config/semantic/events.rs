@@ -3,6 +3,8 @@
 use super::super::EventsConfig;
 use super::{Findings, Subject, sentence};
 use crate::events::hooks::HookConfig;
+use crate::signals::pushed::PushedConfig;
+use crate::signals::pushed::stream::board_name;
 use rules::ids::SourceName;
 use std::collections::BTreeMap;
 
@@ -50,6 +52,37 @@ fn check_hook(subject: &Subject<'_>, findings: &mut Findings, name: &SourceName,
         if let Some(finding) = subject.add(findings, &start, "credential.nobody", text) {
             finding.expected = Some("a credential, or `api.listen` on a loopback address".into());
             finding.advice = Some("let the sender show a token: bearer, basic or token".into());
+        }
+    }
+}
+
+/// A stream of samples stands beside the sources of events, so that its name must be fit for that.
+pub(super) fn check_streams(
+    subject: &Subject<'_>,
+    findings: &mut Findings,
+    name: &str,
+    source: &PushedConfig,
+) {
+    let EventsConfig { sources, hooks, kafka, nats, kubernetes } = &subject.config.events;
+    for (kind, there) in [("kafka", source.kafka.is_some()), ("nats", source.nats.is_some())] {
+        let problem = match board_name(name, kind) {
+            _ if !there => continue,
+            Err(problem) => Some(format!("the stream of {name:?} cannot be shown: {problem}")),
+            Ok(shown) => {
+                let taken = sources.contains_key(&shown)
+                    || hooks.contains_key(&shown)
+                    || kafka.contains_key(&shown)
+                    || nats.contains_key(&shown)
+                    || kubernetes.contains_key(&shown);
+                taken.then(|| {
+                    format!("this stream is shown as `{shown}`, and a source of events has that name")
+                })
+            }
+        };
+        if let Some(problem) = problem
+            && let Some(finding) = subject.add(findings, &["signals", "pushed", name], kind, problem)
+        {
+            finding.advice = Some("give the source another name: letters, digits and ._-".into());
         }
     }
 }

@@ -164,6 +164,30 @@ pub(super) const CASES: &[Case] = &[
         ],
     ),
     (
+        "a stream of samples that cannot work",
+        "signals:\n  pushed:\n    p:\n      kafka:\n        connection: { brokers: [a] }\n        topics: []\n        \
+         mapping: [{ name: x, count: body., labels: { a: lower(b) } }, { name: y }]\n      \
+         nats: { connection: { servers: ['nats://a'] }, form: otlp, mapping: [{ name: x, value: body }] }\n",
+        &[
+            (5, "signals.pushed.p.kafka.connection.brokers[0]", "\"a\" is not one"),
+            (6, "signals.pushed.p.kafka.topics", "there is none; name at least one"),
+            (7, "signals.pushed.p.kafka.mapping.0.count", "\"body.\" is no expression: column"),
+            (7, "signals.pushed.p.kafka.mapping.0.labels.a", "column 7: there is no variable `b`"),
+            (
+                7,
+                "signals.pushed.p.kafka.mapping.1",
+                "write exactly one of value, count, observation, histogram",
+            ),
+            (8, "signals.pushed.p.nats.subjects", "there is none"),
+            (8, "signals.pushed.p.nats.mapping", "is for `form: json`"),
+        ],
+    ),
+    (
+        "a stream of samples whose name cannot be shown",
+        "signals: { pushed: { 'a b': { nats: { connection: { servers: ['nats://a'] }, stream: S } } } }\n",
+        &[(1, "signals.pushed.a b.nats", "the stream of \"a b\" cannot be shown")],
+    ),
+    (
         "a probe of nothing",
         "signals:\n  probe:\n    p:\n      targets: ['http://h/']\n      expect_status: []\n",
         &[(5, "signals.probe.p.expect_status", "nothing could ever be up")],

@@ -25,10 +25,10 @@ const LONGEST_SOURCE: usize = 1_000;
 
 /// The longest text that an expression sees, in characters. Identifiers have at most 256 bytes and summaries 300
 /// characters; only the body of a long commit message is cut by this.
-pub(super) const MAX_TEXT: usize = 4_096;
+pub(crate) const MAX_TEXT: usize = 4_096;
 
 /// The most elements of a list that an expression sees: four times what becomes of one message at most.
-pub(super) const MAX_LIST: usize = 1_000;
+pub(crate) const MAX_LIST: usize = 1_000;
 
 /// What all evaluations of one message may cost: nodes of the expression, times the length of the longest list if there
 /// is a macro in it. A node takes about a microsecond, so this is at most some tenths of a second.
@@ -70,7 +70,7 @@ const FUNCTIONS: [&str; 20] = [
 
 /// A compiled expression.
 #[derive(Debug)]
-pub(super) struct Expression {
+pub(crate) struct Expression {
     source: String,
     program: Program,
     nodes: u64,
@@ -79,14 +79,14 @@ pub(super) struct Expression {
 
 /// What is left to spend on one message.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     left: Cell<u64>,
     longest: u64,
 }
 
 impl Budget {
     /// For a message whose longest list or object has so many elements.
-    pub(super) fn new(longest: usize) -> Self {
+    pub(crate) fn new(longest: usize) -> Self {
         Self { left: Cell::new(BUDGET), longest: longest.max(1) as u64 }
     }
 
@@ -99,7 +99,7 @@ impl Budget {
 
 impl Expression {
     /// Compiles. `variables` are the names it may use. Errors say at which column.
-    pub(super) fn compile(source: &str, variables: &[&str]) -> Result<Self, String> {
+    pub(crate) fn compile(source: &str, variables: &[&str]) -> Result<Self, String> {
         if source.trim().is_empty() {
             return Err("is empty; write an expression, such as body.name or 'production'".into());
         }
@@ -120,12 +120,12 @@ impl Expression {
     }
 
     /// As it was written.
-    pub(super) fn source(&self) -> &str {
+    pub(crate) fn source(&self) -> &str {
         &self.source
     }
 
     /// Its value. Errors say what went wrong, in words that may be shown.
-    pub(super) fn evaluate(&self, context: &Context<'_, '_>, budget: &Budget) -> Result<Value, String> {
+    pub(crate) fn evaluate(&self, context: &Context<'_, '_>, budget: &Budget) -> Result<Value, String> {
         let cost = self.nodes * if self.loops { budget.longest } else { 1 };
         if !budget.spend(cost) {
             return Err(
@@ -240,7 +240,7 @@ fn environment() -> &'static Arc<Env> {
 }
 
 /// A context with our functions and no variables.
-pub(super) fn context<'v>() -> Context<'static, 'v> {
+pub(crate) fn context<'v>() -> Context<'static, 'v> {
     let mut context = Context::with_env(Arc::clone(environment()));
     let added = [
         context.add_function("after_last", |text: Arc<String>, mark: Arc<String>| {
@@ -285,20 +285,20 @@ fn unix_ms(milliseconds: i64) -> Result<Value, ExecutionError> {
 }
 
 /// A value of the message as expressions see it, and what was cut off.
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// The longest list or object.
-    pub(super) longest: usize,
+    pub(crate) longest: usize,
     /// Where something was cut.
-    pub(super) notes: BTreeSet<String>,
+    pub(crate) notes: BTreeSet<String>,
 }
 
 impl Seen {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { longest: 0, notes: BTreeSet::new() }
     }
 
     /// Turns JSON into a value.
-    pub(super) fn value(&mut self, json: &Json) -> Value {
+    pub(crate) fn value(&mut self, json: &Json) -> Value {
         match json {
             Json::Null => Value::Null,
             Json::Bool(yes) => Value::Bool(*yes),

@@ -16,6 +16,15 @@ pub struct Batch {
     pub unusable: Unusable,
 }
 
+impl Batch {
+    /// Puts what came later behind this.
+    pub(super) fn add(&mut self, more: Batch) {
+        self.series.extend(more.series);
+        self.info.extend(more.info);
+        self.unusable.add(more.unusable);
+    }
+}
+
 /// Samples of one series, in the order of time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PushedSeries {
@@ -48,6 +57,8 @@ pub enum Value {
     Now(Sample),
     /// By how much a counter grew since the sample before.
     Grew(Sample),
+    /// What a counter grew by then, told by several in no strict order, each of it once. It is never taken for known.
+    Happened(Sample),
     /// A native histogram since it began.
     Histogram(HistogramSample),
 }
@@ -56,7 +67,7 @@ impl Value {
     /// When it was taken.
     pub fn at(&self) -> Timestamp {
         match self {
-            Value::Now(sample) | Value::Grew(sample) => sample.at,
+            Value::Now(sample) | Value::Grew(sample) | Value::Happened(sample) => sample.at,
             Value::Histogram(histogram) => histogram.at,
         }
     }
@@ -80,6 +91,12 @@ impl Unusable {
         if count > 0 {
             self.why.get_or_insert_with(why);
         }
+    }
+
+    pub(super) fn add(&mut self, more: Unusable) {
+        self.samples += more.samples;
+        self.histograms += more.histograms;
+        self.why = self.why.take().or(more.why);
     }
 
     /// Notes native histograms.

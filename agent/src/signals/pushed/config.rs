@@ -1,6 +1,7 @@
 //! What can be told about a source that is pushed to, and who may push.
 
 use super::super::prometheus::BasicConfig;
+use super::stream::{KafkaSamplesConfig, NatsSamplesConfig};
 use crate::secrets::Secret;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -24,6 +25,12 @@ pub struct PushedConfig {
     /// What whoever pushes over HTTP must show. Without it nobody may: then a stream feeds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<PushCredential>,
+    /// Topics of Kafka that hold samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSamplesConfig>,
+    /// Subjects or a stream of NATS that hold samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nats: Option<NatsSamplesConfig>,
 }
 
 /// What whoever pushes must show.
@@ -46,6 +53,8 @@ impl Default for PushedConfig {
             max_series: 10_000,
             settle: Span::from_milliseconds(500),
             credential: None,
+            kafka: None,
+            nats: None,
         }
     }
 }
@@ -70,6 +79,11 @@ impl PushedConfig {
         {
             add("credential.basic.user", format!("{:?} is not the name of a user", basic.user));
         }
+        let below = |kind: &str, found: Vec<(String, String)>| {
+            found.into_iter().map(|(key, words)| (format!("{kind}.{key}"), words)).collect::<Vec<_>>()
+        };
+        problems.extend(self.kafka.iter().flat_map(|stream| below("kafka", stream.problems())));
+        problems.extend(self.nats.iter().flat_map(|stream| below("nats", stream.problems())));
         problems
     }
 }

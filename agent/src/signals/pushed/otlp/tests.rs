@@ -120,7 +120,7 @@ fn lines(batch: &Batch) -> Vec<String> {
             let value = match &point.value {
                 Value::Now(sample) if sample.is_stale() => "ended".to_owned(),
                 Value::Now(sample) => sample.value.to_string(),
-                Value::Grew(sample) => format!("+{}", sample.value),
+                Value::Grew(sample) | Value::Happened(sample) => format!("+{}", sample.value),
                 Value::Histogram(histogram) => {
                     let buckets = histogram.buckets.iter();
                     let bounds = buckets.map(|one| format!("{}..{}:{}", one.lower, one.upper, one.count));

@@ -1,0 +1,365 @@
+//! The loop that hears samples from Kafka.
+//!
+//! All partitions of the topics, without a group: the client needs a name of one, and never joins it. New partitions are
+//! looked for each minute; with them the client is made anew, and goes on where it was.
+
+use super::config::KafkaSamplesConfig;
+use super::{Feed, Letter, MOST_AT_ONCE, MOST_BYTES, unusable};
+use crate::clock;
+use crate::events::listener::{Backoff, Listener, asked_to_end};
+use crate::inlet::{Inlet, Reporter};
+use crate::secrets::Secrets;
+use crate::signals::SourceError;
+use crate::signals::pushed::PushedSource;
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{Consumer as _, ConsumerContext, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList};
+use rules::ids::SourceName;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long one question to the cluster may take.
+const ASK_WITHIN: Duration = Duration::from_secs(8);
+/// How often new partitions are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The past is there when its end was reached, or when nothing more has come for so long: what a transaction leaves behind
+/// takes places at the end that hold no message.
+const QUIET: Duration = Duration::from_secs(2);
+/// After an error of the broker that the client library mends by itself.
+const AFTER_ERROR: Duration = Duration::from_millis(500);
+/// Statistics come every second: so many must be bad before it counts.
+const BAD_IN_A_ROW: u32 = 5;
+
+/// A partition of a topic.
+type Place = (String, i32);
+
+/// Hears samples from topics of Kafka.
+pub struct KafkaSamples {
+    feed: Arc<Feed>,
+    config: KafkaSamplesConfig,
+    secrets: Arc<Secrets>,
+}
+
+/// Why hearing ended.
+enum Ended {
+    /// The agent ends.
+    Down,
+    /// There are other partitions than before.
+    Changed,
+    /// It has to begin anew.
+    Broken(String),
+}
+
+/// Hears what the client says about itself and tells the board.
+struct Watching {
+    reporter: Reporter,
+    hears: AtomicBool,
+    bad: AtomicU32,
+}
+
+impl ClientContext for Watching {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let is_bad = (level as i32) <= (RDKafkaLogLevel::Error as i32);
+        match is_bad {
+            true => tracing::warn!(facility, message, "kafka"),
+            false => tracing::debug!(facility, message, "kafka"),
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let reached = statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP");
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let lags: Vec<u64> =
+            partitions.filter_map(|partition| u64::try_from(partition.consumer_lag).ok()).collect();
+        if !lags.is_empty() {
+            self.reporter.lag(lags.iter().sum());
+        }
+        if reached && self.hears.load(Ordering::Relaxed) {
+            self.bad.store(0, Ordering::Relaxed);
+            self.reporter.up();
+        } else if self.bad.fetch_add(1, Ordering::Relaxed) + 1 >= BAD_IN_A_ROW {
+            self.reporter.down("no broker answers");
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.reporter.down("no broker can be reached"),
+            _ => self.reporter.failed(format!("{error}: {reason}")),
+        }
+    }
+}
+
+impl ConsumerContext for Watching {}
+
+fn consumer(mut client: ClientConfig, reporter: Reporter) -> Result<StreamConsumer<Watching>, String> {
+    client
+        .set("group.id", "turnback-samples")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // Where we were is gone already: what is still there is next.
+        .set("auto.offset.reset", "earliest")
+        .set("statistics.interval.ms", "1000")
+        // What waits in our memory: 8 MiB, in portions of at most 1 MiB.
+        .set("queued.max.messages.kbytes", "8192")
+        .set("queued.min.messages", "1000")
+        .set("fetch.message.max.bytes", "1048576")
+        .set("fetch.error.backoff.ms", "200");
+    let watching = Watching { reporter, hears: AtomicBool::new(false), bad: AtomicU32::new(0) };
+    client.create_with_context(watching).map_err(|error| format!("the Kafka client cannot be made: {error}"))
+}
+
+/// The partitions of the topics as they are now.
+fn partitions(consumer: &StreamConsumer<Watching>, topics: &[String]) -> Result<Vec<Place>, String> {
+    let mut all = Vec::new();
+    for topic in topics {
+        let bad = |problem: String| format!("the topic {topic} cannot be heard: {problem}");
+        let metadata =
+            consumer.fetch_metadata(Some(topic), ASK_WITHIN).map_err(|error| bad(error.to_string()))?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let found = found.ok_or_else(|| bad("the brokers do not know it".into()))?;
+        if let Some(error) = found.error() {
+            return Err(bad(RDKafkaErrorCode::from(error).to_string()));
+        }
+        if found.partitions().is_empty() {
+            return Err(bad("it has no partitions yet".into()));
+        }
+        all.extend(found.partitions().iter().map(|partition| (topic.clone(), partition.id())));
+    }
+    Ok(all)
+}
+
+/// Begins to hear all partitions: where we were, else at `since`. Gives them, and their ends if those
+/// are not reached yet.
+fn begin(
+    consumer: &StreamConsumer<Watching>,
+    topics: &[String],
+    known: &BTreeMap<Place, i64>,
+    since: Timestamp,
+) -> Result<(Vec<Place>, BTreeMap<Place, i64>), String> {
+    let bad = |error: KafkaError| format!("the partitions cannot be had: {error}");
+    let places = partitions(consumer, topics)?;
+    let mut ends = BTreeMap::new();
+    let mut asked = TopicPartitionList::new();
+    for (topic, partition) in &places {
+        let (_, end) = consumer.fetch_watermarks(topic, *partition, ASK_WITHIN).map_err(bad)?;
+        ends.insert((topic.clone(), *partition), end);
+        let since = Offset::Offset(since.as_millisecond());
+        asked.add_partition_offset(topic, *partition, since).map_err(bad)?;
+    }
+    let found = consumer.offsets_for_times(asked, ASK_WITHIN).map_err(bad)?;
+    let mut assigned = TopicPartitionList::new();
+    for (place, end) in &ends {
+        let then = found.find_partition(&place.0, place.1).and_then(|found| match found.offset() {
+            Offset::Offset(offset) => Some(offset),
+            // Nothing is younger: what comes from now on is next.
+            _ => None,
+        });
+        let next = known.get(place).copied().or(then).unwrap_or(*end);
+        assigned.add_partition_offset(&place.0, place.1, Offset::Offset(next)).map_err(bad)?;
+    }
+    consumer.assign(&assigned).map_err(bad)?;
+    // What is reached already is not waited for.
+    ends.retain(|place, end| {
+        let begun = assigned.find_partition(&place.0, place.1).map(|found| found.offset());
+        !matches!(begun, Some(Offset::Offset(next)) if next >= *end)
+    });
+    Ok((places, ends))
+}
+
+impl KafkaSamples {
+    /// Prepares a stream; connects to nothing.
+    ///
+    /// # Errors
+    /// If the configuration cannot work or a secret is not there.
+    pub fn new(
+        source: &Arc<PushedSource>,
+        config: &KafkaSamplesConfig,
+        secrets: &Arc<Secrets>,
+    ) -> Result<Self, SourceError> {
+        let bad = |problem| unusable(source, "kafka", problem);
+        if let Some((key, problem)) = config.problems().into_iter().next() {
+            return Err(bad(format!("{key}: {problem}")));
+        }
+        // Secrets that are not there are found at the start, not at night.
+        config.connection.client(secrets).map_err(|error| bad(error.to_string()))?;
+        let feed = Feed::new(source, "kafka", config.form, &config.mapping, true)?;
+        Ok(Self { feed, config: config.clone(), secrets: Arc::clone(secrets) })
+    }
+
+    async fn hear(
+        &self,
+        known: &mut BTreeMap<Place, i64>,
+        reporter: &Reporter,
+        down: &mut watch::Receiver<bool>,
+    ) -> Ended {
+        let client = match self.config.connection.client(&self.secrets) {
+            Ok(client) => client,
+            Err(error) => return Ended::Broken(error.to_string()),
+        };
+        let consumer = match consumer(client, reporter.clone()) {
+            Ok(consumer) => Arc::new(consumer),
+            Err(problem) => return Ended::Broken(problem),
+        };
+        let begun = {
+            let (consumer, topics, known) =
+                (Arc::clone(&consumer), self.config.topics.clone(), known.clone());
+            let since = self.feed.since();
+            tokio::task::spawn_blocking(move || begin(&consumer, &topics, &known, since))
+        };
+        let begun = tokio::select! {
+            biased;
+            () = asked_to_end(down) => return Ended::Down,
+            begun = begun => begun,
+        };
+        let (places, mut ends) = match begun {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(problem)) => return Ended::Broken(problem),
+            Err(error) => return Ended::Broken(error.to_string()),
+        };
+        consumer.context().hears.store(true, Ordering::Relaxed);
+        reporter.up();
+        let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK_EVERY, LOOK_EVERY);
+        loop {
+            if ends.is_empty() {
+                self.feed.tell_past();
+            }
+            let first = tokio::select! {
+                biased;
+                () = asked_to_end(down) => return Ended::Down,
+                first = consumer.recv() => first,
+                () = tokio::time::sleep(QUIET), if !ends.is_empty() => {
+                    // Quiet because there is nothing more, and not because nobody answers.
+                    if consumer.context().bad.load(Ordering::Relaxed) == 0 {
+                        ends.clear();
+                    }
+                    continue;
+                }
+                _ = look.tick() => match self.look(&consumer).await {
+                    Ok(now) if now == places => continue,
+                    Ok(_others) => return Ended::Changed,
+                    Err(problem) => {
+                        reporter.failed(problem);
+                        continue;
+                    }
+                },
+            };
+            let messages = match first {
+                Ok(message) => following(&consumer, message),
+                Err(error) => {
+                    if let Some(broken) = judge(&error, reporter) {
+                        return Ended::Broken(broken);
+                    }
+                    tokio::time::sleep(AFTER_ERROR).await;
+                    continue;
+                }
+            };
+            for message in &messages {
+                known.insert((message.topic().to_owned(), message.partition()), message.offset() + 1);
+            }
+            ends.retain(|place, end| known.get(place).is_none_or(|next| next < end));
+            self.feed.take(messages.iter().map(letter).collect(), reporter).await;
+        }
+    }
+}
+
+impl KafkaSamples {
+    /// The partitions as they are now.
+    async fn look(&self, consumer: &Arc<StreamConsumer<Watching>>) -> Result<Vec<Place>, String> {
+        let (consumer, topics) = (Arc::clone(consumer), self.config.topics.clone());
+        let found = tokio::task::spawn_blocking(move || partitions(&consumer, &topics)).await;
+        found.map_err(|error| error.to_string())?
+    }
+}
+
+/// The message and what is there already behind it.
+fn following<'a>(
+    consumer: &'a StreamConsumer<Watching>,
+    first: BorrowedMessage<'a>,
+) -> Vec<BorrowedMessage<'a>> {
+    let mut bytes = first.payload_len();
+    let mut messages = vec![first];
+    while messages.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
+        // An error comes again at the next turn, where it is judged.
+        let Some(Ok(message)) = consumer.recv().now_or_never() else { break };
+        bytes += message.payload_len();
+        messages.push(message);
+    }
+    messages
+}
+
+fn letter(message: &BorrowedMessage<'_>) -> Letter {
+    let at = message.timestamp().to_millis().and_then(|at| Timestamp::from_millisecond(at).ok());
+    let content_type = message.headers().into_iter().flat_map(|headers| headers.iter());
+    let content_type = content_type
+        .filter(|header| header.key.eq_ignore_ascii_case("content-type"))
+        .find_map(|header| String::from_utf8(header.value?.to_vec()).ok());
+    Letter {
+        place: format!("{}/{}/{}", message.topic(), message.partition(), message.offset()),
+        topic: message.topic().to_owned(),
+        content_type,
+        at: at.unwrap_or_else(clock::now),
+        body: message.payload().unwrap_or_default().to_vec(),
+    }
+}
+
+/// Whether an error means that the client must be made anew, and why; others are noted.
+fn judge(error: &KafkaError, reporter: &Reporter) -> Option<String> {
+    let broken = [
+        RDKafkaErrorCode::Fatal,
+        RDKafkaErrorCode::Authentication,
+        RDKafkaErrorCode::SaslAuthenticationFailed,
+        RDKafkaErrorCode::TopicAuthorizationFailed,
+        RDKafkaErrorCode::UnknownTopicOrPartition,
+        RDKafkaErrorCode::UnknownTopic,
+    ];
+    let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+    if fatal || error.rdkafka_error_code().is_some_and(|code| broken.contains(&code)) {
+        return Some(error.to_string());
+    }
+    reporter.failed(error.to_string());
+    None
+}
+
+#[async_trait]
+impl Listener for KafkaSamples {
+    fn name(&self) -> &SourceName {
+        &self.feed.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "kafka-samples"
+    }
+
+    fn describe(&self) -> String {
+        format!("Kafka at {}, topics {}", self.config.connection.shown(), self.config.topics.join(", "))
+    }
+
+    /// Nothing goes through the inlet: samples are nothing for the ledger.
+    async fn run(self: Box<Self>, _inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
+        let (mut backoff, mut known) = (Backoff::default(), BTreeMap::new());
+        loop {
+            let begun = tokio::time::Instant::now();
+            match self.hear(&mut known, &reporter, &mut down).await {
+                Ended::Down => return,
+                Ended::Changed => tracing::info!(source = %self.feed.name, "there are other partitions now"),
+                Ended::Broken(reason) => reporter.down(reason),
+            }
+            if begun.elapsed() > Duration::from_secs(60) {
+                backoff.reset();
+            }
+            if !backoff.wait(&mut down).await {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The loops that hear samples from NATS.
+//!
+//! From a stream by a consumer of our own that nobody acknowledges to and that the server forgets when we are gone. Its
+//! messages are numbered one after the other, so a hole is seen, and we begin anew behind the last one. Or from subjects of
+//! core NATS, from now on: what is lost there is lost.
+
+use super::config::NatsSamplesConfig;
+use super::{Feed, Letter, MOST_AT_ONCE, MOST_BYTES, unusable};
+use crate::clock;
+use crate::events::listener::{Backoff, Listener, asked_to_end};
+use crate::inlet::{Inlet, Reporter};
+use crate::secrets::Secrets;
+use crate::signals::pushed::PushedSource;
+use crate::signals::{SourceError, words};
+use async_nats::jetstream::{self, consumer, consumer::DeliverPolicy, consumer::pull};
+use async_nats::{Client, HeaderMap};
+use async_trait::async_trait;
+use futures_util::{FutureExt as _, StreamExt as _};
+use jiff::Timestamp;
+use rules::ids::SourceName;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often the server says that it is there; two missing signs are an error.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long one question may take.
+const ASK_WITHIN: Duration = Duration::from_secs(5);
+/// When the server forgets a consumer that nobody asks.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// The past is there when nothing is pending, or when nothing more has come for so long.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Hears samples from a stream or from subjects of NATS.
+pub struct NatsSamples {
+    feed: Arc<Feed>,
+    config: NatsSamplesConfig,
+    secrets: Arc<Secrets>,
+}
+
+/// Why hearing ended.
+enum Ended {
+    /// The agent ends.
+    Down,
+    /// It has to begin anew.
+    Broken(String),
+}
+
+impl NatsSamples {
+    /// Prepares a stream; connects to nothing.
+    ///
+    /// # Errors
+    /// If the configuration cannot work.
+    pub fn new(
+        source: &Arc<PushedSource>,
+        config: &NatsSamplesConfig,
+        secrets: &Arc<Secrets>,
+    ) -> Result<Self, SourceError> {
+        if let Some((key, problem)) = config.problems().into_iter().next() {
+            return Err(unusable(source, "nats", format!("{key}: {problem}")));
+        }
+        let feed = Feed::new(source, "nats", config.form, &config.mapping, config.stream.is_some())?;
+        Ok(Self { feed, config: config.clone(), secrets: Arc::clone(secrets) })
+    }
+
+    async fn hear(&self, last: &mut u64, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
+        let client = match self.config.connection.connect(&self.secrets, Some(reporter.clone())).await {
+            Ok(client) => client,
+            Err(error) => return Ended::Broken(error.to_string()),
+        };
+        match &self.config.stream {
+            Some(stream) => self.hear_stream(&client, stream, last, reporter, down).await,
+            None => self.hear_subjects(&client, reporter, down).await,
+        }
+    }
+
+    async fn hear_stream(
+        &self,
+        client: &Client,
+        stream: &str,
+        last: &mut u64,
+        reporter: &Reporter,
+        down: &mut watch::Receiver<bool>,
+    ) -> Ended {
+        let consumer = tokio::select! {
+            biased;
+            () = asked_to_end(down) => return Ended::Down,
+            consumer = self.consumer(client, stream, last) => match consumer {
+                Ok(consumer) => consumer,
+                Err(problem) => return Ended::Broken(problem),
+            },
+        };
+        let pulled = consumer.stream().max_messages_per_batch(MOST_AT_ONCE).heartbeat(HEARTBEAT);
+        let mut messages = match pulled.messages().await {
+            Ok(messages) => messages,
+            Err(error) => return Ended::Broken(format!("nothing can be fetched: {error}")),
+        };
+        reporter.up();
+        if consumer.cached_info().num_pending == 0 {
+            self.feed.tell_past();
+        }
+        let mut heard = 0;
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = asked_to_end(down) => return Ended::Down,
+                first = messages.next() => first,
+                () = tokio::time::sleep(QUIET), if !self.feed.has_past() => {
+                    self.feed.tell_past();
+                    continue;
+                }
+            };
+            let batch = match following(first, &mut messages) {
+                Ok(batch) => batch,
+                Err(reason) => return Ended::Broken(reason),
+            };
+            reporter.up();
+            let (mut letters, mut pending) = (Vec::with_capacity(batch.len()), 0);
+            for message in &batch {
+                let Ok(info) = message.info() else { continue };
+                if info.consumer_sequence != heard + 1 {
+                    return Ended::Broken("messages were lost on the way; they are asked for again".into());
+                }
+                (heard, *last, pending) = (info.consumer_sequence, info.stream_sequence, info.pending);
+                let at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos());
+                let place = format!("{}/{}", info.stream, info.stream_sequence);
+                letters.push(letter(message, place, at.unwrap_or_else(|_| clock::now())));
+            }
+            self.feed.take(letters, reporter).await;
+            reporter.lag(pending);
+            if pending == 0 {
+                self.feed.tell_past();
+            }
+        }
+    }
+
+    /// A consumer from behind the last message on, or from where the past begins.
+    async fn consumer(
+        &self,
+        client: &Client,
+        stream: &str,
+        last: &mut u64,
+    ) -> Result<consumer::Consumer<pull::Config>, String> {
+        let context = jetstream::new(client.clone());
+        let bad = |error: String| format!("the stream {stream} cannot be heard: {error}");
+        let stream = tokio::time::timeout(ASK_WITHIN, context.get_stream(stream)).await;
+        let stream = stream
+            .map_err(|_| bad("the server does not answer".into()))?
+            .map_err(|error| bad(words(&error)))?;
+        if stream.cached_info().state.last_sequence < *last {
+            // It was made anew, and its numbers begin anew.
+            *last = 0;
+        }
+        let policy = match *last {
+            0 => since(self.feed.since()).map_err(bad)?,
+            last => DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
+        };
+        let config = pull::Config {
+            deliver_policy: policy,
+            ack_policy: consumer::AckPolicy::None,
+            filter_subjects: self.config.subjects.clone(),
+            inactive_threshold: FORGOTTEN_AFTER,
+            memory_storage: true,
+            num_replicas: 1,
+            ..Default::default()
+        };
+        let made = tokio::time::timeout(ASK_WITHIN, stream.create_consumer(config)).await;
+        made.map_err(|_| bad("the server does not answer".into()))?.map_err(|error| bad(words(&error)))
+    }
+
+    async fn hear_subjects(
+        &self,
+        client: &Client,
+        reporter: &Reporter,
+        down: &mut watch::Receiver<bool>,
+    ) -> Ended {
+        let mut subscriptions = Vec::new();
+        for subject in &self.config.subjects {
+            match client.subscribe(subject.clone()).await {
+                Ok(subscription) => subscriptions.push(subscription),
+                Err(error) => return Ended::Broken(format!("cannot subscribe to {subject}: {error}")),
+            }
+        }
+        // The server has the subscriptions when it answers.
+        let reached = tokio::time::timeout(ASK_WITHIN, client.flush()).await;
+        let connected = || client.connection_state() == async_nats::connection::State::Connected;
+        if !matches!(reached, Ok(Ok(()))) || !connected() {
+            return Ended::Broken("NATS does not answer".into());
+        }
+        reporter.up();
+        let mut messages = futures_util::stream::select_all(subscriptions);
+        let mut look = tokio::time::interval(HEARTBEAT);
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = asked_to_end(down) => return Ended::Down,
+                first = messages.next() => first,
+                _ = look.tick() => {
+                    // The client connects and subscribes again by itself.
+                    if connected() {
+                        reporter.up();
+                    }
+                    continue;
+                }
+            };
+            let Some(first) = first else { return Ended::Broken("the subscriptions ended".into()) };
+            let now = clock::now();
+            let mut bytes = first.payload.len();
+            let mut letters = vec![letter(&first, first.subject.to_string(), now)];
+            while letters.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
+                let Some(Some(message)) = messages.next().now_or_never() else { break };
+                bytes += message.payload.len();
+                letters.push(letter(&message, message.subject.to_string(), now));
+            }
+            self.feed.take(letters, reporter).await;
+        }
+    }
+}
+
+/// From a time on. The type that the library has for times is not ours to make; what it reads is.
+fn since(at: Timestamp) -> Result<DeliverPolicy, String> {
+    let written = serde_json::json!({ "deliver_policy": "by_start_time", "opt_start_time": at.to_string() });
+    serde_json::from_value(written).map_err(|error| error.to_string())
+}
+
+type Pulled = Result<jetstream::Message, pull::MessagesError>;
+
+/// The message and what is there already behind it.
+fn following(first: Option<Pulled>, messages: &mut pull::Stream) -> Result<Vec<jetstream::Message>, String> {
+    let first = first.ok_or("the stream of messages ended")?.map_err(|error| error.to_string())?;
+    let mut bytes = first.payload.len();
+    let mut batch = vec![first];
+    while batch.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
+        // An error comes again at the next turn.
+        let Some(Some(Ok(message))) = messages.next().now_or_never() else { break };
+        bytes += message.payload.len();
+        batch.push(message);
+    }
+    Ok(batch)
+}
+
+fn letter(message: &async_nats::Message, place: String, at: Timestamp) -> Letter {
+    let named = |headers: &HeaderMap| {
+        let mut all = headers.iter();
+        let found = all.find(|(name, _)| name.to_string().eq_ignore_ascii_case("content-type"));
+        found.and_then(|(_, values)| values.first().map(ToString::to_string))
+    };
+    Letter {
+        place,
+        topic: message.subject.to_string(),
+        content_type: message.headers.as_ref().and_then(named),
+        at,
+        body: message.payload.to_vec(),
+    }
+}
+
+#[async_trait]
+impl Listener for NatsSamples {
+    fn name(&self) -> &SourceName {
+        &self.feed.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "nats-samples"
+    }
+
+    fn describe(&self) -> String {
+        let what = match &self.config.stream {
+            Some(stream) => format!("stream {stream}"),
+            None => format!("subjects {}", self.config.subjects.join(", ")),
+        };
+        format!("NATS at {}, {what}", self.config.connection.shown())
+    }
+
+    /// Nothing goes through the inlet: samples are nothing for the ledger.
+    async fn run(self: Box<Self>, _inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
+        let (mut backoff, mut last) = (Backoff::default(), 0);
+        loop {
+            let begun = tokio::time::Instant::now();
+            match self.hear(&mut last, &reporter, &mut down).await {
+                Ended::Down => return,
+                Ended::Broken(reason) => reporter.down(reason),
+            }
+            if begun.elapsed() > Duration::from_secs(60) {
+                backoff.reset();
+            }
+            if !backoff.wait(&mut down).await {
+                return;
+            }
+        }
+    }
+}
