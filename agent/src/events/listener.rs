@@ -3,7 +3,7 @@
 use crate::inlet::{Inlet, Reporter};
 use async_trait::async_trait;
 use rules::ids::SourceName;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How long a source that fetches waits for a place in the queue before it says so and tries again: what it has not
@@ -25,6 +25,47 @@ pub trait Listener: Send + Sync {
     fn describe(&self) -> String;
     /// Hears until `down`.
     async fn run(self: Box<Self>, inlet: Inlet, reporter: Reporter, down: watch::Receiver<bool>);
+}
+
+/// Why hearing ended.
+pub enum Ended {
+    /// The agent ends.
+    Down,
+    /// It has to begin anew.
+    Broken(String),
+}
+
+/// What was heard for so long had begun well: the next pause is a short one.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+
+/// A source whose hearing ends whenever the connection breaks.
+#[async_trait]
+pub trait Hearing: Send + Sync {
+    /// Connects, and hears until that breaks or `down` comes.
+    async fn hear(&self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended;
+}
+
+/// Hears, and begins anew whenever that breaks, after a growing pause, until the agent ends.
+pub async fn keep_hearing(
+    source: &dyn Hearing,
+    inlet: &Inlet,
+    reporter: &Reporter,
+    down: &mut watch::Receiver<bool>,
+) {
+    let mut backoff = Backoff::default();
+    loop {
+        let begun = Instant::now();
+        match source.hear(inlet, reporter, down).await {
+            Ended::Down => return,
+            Ended::Broken(reason) => reporter.down(reason),
+        }
+        if begun.elapsed() > WELL_AFTER {
+            backoff.reset();
+        }
+        if !backoff.wait(down).await {
+            return;
+        }
+    }
 }
 
 /// Waits until the agent ends.

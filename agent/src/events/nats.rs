@@ -14,7 +14,7 @@ mod config;
 pub use config::NatsSourceConfig;
 
 use super::auth::ServiceScope;
-use super::listener::{Backoff, Listener, asked_to_end};
+use super::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use super::stream::{Batch, Message, Reader, Said, hand_over, header};
 use super::{BadSource, DeadLetter};
 use crate::clock;
@@ -55,14 +55,6 @@ pub struct NatsSource {
     secrets: Arc<Secrets>,
 }
 
-/// Why hearing ended.
-enum Ended {
-    /// The agent ends.
-    Down,
-    /// It has to begin anew.
-    Broken(String),
-}
-
 type Pulled = Result<jetstream::Message, pull::MessagesError>;
 
 impl NatsSource {
@@ -79,17 +71,6 @@ impl NatsSource {
         let services = ServiceScope::parse(&config.services).map_err(|problems| bad(problems.join("; ")))?;
         let reader = Reader::new(name.clone(), services);
         Ok(Self { reader, config: config.clone(), secrets: Arc::clone(secrets) })
-    }
-
-    async fn hear(&self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
-        let client = match self.config.connection.connect(&self.secrets, Some(reporter.clone())).await {
-            Ok(client) => client,
-            Err(error) => return Ended::Broken(error.to_string()),
-        };
-        match &self.config.stream {
-            Some(stream) => self.hear_stream(&client, stream, inlet, reporter, down).await,
-            None => self.hear_subjects(&client, inlet, reporter, down).await,
-        }
     }
 
     async fn hear_stream(
@@ -334,6 +315,20 @@ fn headers(from: Option<&NatsHeaders>) -> HeaderMap {
 }
 
 #[async_trait]
+impl Hearing for NatsSource {
+    async fn hear(&self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
+        let client = match self.config.connection.connect(&self.secrets, Some(reporter.clone())).await {
+            Ok(client) => client,
+            Err(error) => return Ended::Broken(error.to_string()),
+        };
+        match &self.config.stream {
+            Some(stream) => self.hear_stream(&client, stream, inlet, reporter, down).await,
+            None => self.hear_subjects(&client, inlet, reporter, down).await,
+        }
+    }
+}
+
+#[async_trait]
 impl Listener for NatsSource {
     fn name(&self) -> &SourceName {
         self.reader.source()
@@ -352,19 +347,6 @@ impl Listener for NatsSource {
     }
 
     async fn run(self: Box<Self>, inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
-        let mut backoff = Backoff::default();
-        loop {
-            let begun = tokio::time::Instant::now();
-            match self.hear(&inlet, &reporter, &mut down).await {
-                Ended::Down => return,
-                Ended::Broken(reason) => reporter.down(reason),
-            }
-            if begun.elapsed() > Duration::from_secs(60) {
-                backoff.reset();
-            }
-            if !backoff.wait(&mut down).await {
-                return;
-            }
-        }
+        keep_hearing(&*self, &inlet, &reporter, &mut down).await;
     }
 }

@@ -47,8 +47,8 @@ services:
     autonomy: {{ level: observe }}
     signals:
       measured: {{ source: main, measure: {signal} }}
-    watch: {{ look_every: 10s, watch_for: 10m, soak: 5m, baseline_span: 30s, baseline_gap: 1s, baseline_window: 1s,
-      seasonal_days: 0, blind_after: 5s, max_sample_age: 3s }}
+    watch: {{ look_every: 10s, warm_up: 0s, watch_for: 10m, soak: 5m, baseline_span: 30s, baseline_gap: 1s, baseline_window: 1s,
+      seasonal_days: 0, blind_after: 10s, max_sample_age: 3s }}
 "#
     )
 }

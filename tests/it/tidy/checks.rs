@@ -113,6 +113,7 @@ pub const FENCES: &[Fence] = &[
                 "agent/src/events/kubernetes/",
                 "measures the time to the next list, and how long nobody showed an object",
             ),
+            ("agent/src/events/listener.rs", "measures how long a source was heard, for the next pause"),
             ("agent/src/signals/", "measures how long a query took; decides nothing"),
             ("agent/src/cli/", "progress on a terminal"),
             ("agent/src/demo.rs", "figures on a terminal"),

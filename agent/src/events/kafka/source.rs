@@ -4,7 +4,7 @@ use super::KafkaSourceConfig;
 use super::client::{self, Watching};
 use crate::clock;
 use crate::events::auth::ServiceScope;
-use crate::events::listener::{Backoff, Listener, asked_to_end};
+use crate::events::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use crate::events::stream::{Batch, Message, Reader, Said, hand_over, header};
 use crate::events::{BadSource, DeadLetter};
 use crate::inlet::{Inlet, Reporter};
@@ -44,14 +44,6 @@ pub struct KafkaSource {
     secrets: Arc<Secrets>,
 }
 
-/// Why hearing ended.
-enum Ended {
-    /// The agent ends.
-    Down,
-    /// It has to begin anew.
-    Broken(String),
-}
-
 impl KafkaSource {
     /// Prepares a source; connects to nothing.
     pub fn new(
@@ -68,43 +60,6 @@ impl KafkaSource {
         config.connection.client(secrets).map_err(|error| bad(error.to_string()))?;
         let reader = Reader::new(name.clone(), services);
         Ok(Self { reader, config: config.clone(), secrets: Arc::clone(secrets) })
-    }
-
-    async fn hear(&self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
-        let (consumer, dead) = match self.clients(reporter) {
-            Ok(clients) => clients,
-            Err(problem) => return Ended::Broken(problem),
-        };
-        loop {
-            let first = tokio::select! {
-                biased;
-                () = asked_to_end(down) => return Ended::Down,
-                first = consumer.recv() => first,
-            };
-            let messages = match first {
-                Ok(message) => following(&consumer, message),
-                Err(error) => {
-                    if let Some(broken) = judge(&error, reporter) {
-                        return Ended::Broken(broken);
-                    }
-                    tokio::time::sleep(AFTER_ERROR).await;
-                    continue;
-                }
-            };
-            let offsets = offsets(&messages);
-            let batch = self.read(&messages).await;
-            reporter.passed_over(batch.passed_over);
-            if hand_over(inlet, self.reader.source(), &batch, reporter, down).await.is_err() {
-                return Ended::Down;
-            }
-            if let Some(dead) = &dead {
-                self.send_on(dead, &batch.news.dead, &messages, reporter).await;
-            }
-            if let Err(error) = consumer.commit(&offsets, CommitMode::Async) {
-                // Another member has the partition by now; what was recorded is recognised there.
-                reporter.failed(format!("the offsets could not be committed: {error}"));
-            }
-        }
     }
 
     fn clients(
@@ -256,6 +211,46 @@ fn judge(error: &KafkaError, reporter: &Reporter) -> Option<String> {
 }
 
 #[async_trait]
+impl Hearing for KafkaSource {
+    async fn hear(&self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
+        let (consumer, dead) = match self.clients(reporter) {
+            Ok(clients) => clients,
+            Err(problem) => return Ended::Broken(problem),
+        };
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = asked_to_end(down) => return Ended::Down,
+                first = consumer.recv() => first,
+            };
+            let messages = match first {
+                Ok(message) => following(&consumer, message),
+                Err(error) => {
+                    if let Some(broken) = judge(&error, reporter) {
+                        return Ended::Broken(broken);
+                    }
+                    tokio::time::sleep(AFTER_ERROR).await;
+                    continue;
+                }
+            };
+            let offsets = offsets(&messages);
+            let batch = self.read(&messages).await;
+            reporter.passed_over(batch.passed_over);
+            if hand_over(inlet, self.reader.source(), &batch, reporter, down).await.is_err() {
+                return Ended::Down;
+            }
+            if let Some(dead) = &dead {
+                self.send_on(dead, &batch.news.dead, &messages, reporter).await;
+            }
+            if let Err(error) = consumer.commit(&offsets, CommitMode::Async) {
+                // Another member has the partition by now; what was recorded is recognised there.
+                reporter.failed(format!("the offsets could not be committed: {error}"));
+            }
+        }
+    }
+}
+
+#[async_trait]
 impl Listener for KafkaSource {
     fn name(&self) -> &SourceName {
         self.reader.source()
@@ -270,19 +265,6 @@ impl Listener for KafkaSource {
     }
 
     async fn run(self: Box<Self>, inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
-        let mut backoff = Backoff::default();
-        loop {
-            let begun = tokio::time::Instant::now();
-            match self.hear(&inlet, &reporter, &mut down).await {
-                Ended::Down => return,
-                Ended::Broken(reason) => reporter.down(reason),
-            }
-            if begun.elapsed() > Duration::from_secs(60) {
-                backoff.reset();
-            }
-            if !backoff.wait(&mut down).await {
-                return;
-            }
-        }
+        keep_hearing(&*self, &inlet, &reporter, &mut down).await;
     }
 }

@@ -78,8 +78,10 @@ impl ClientContext for Watching {
     fn stats(&self, statistics: Statistics) {
         let reached = statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP");
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        // What the library calls the lag is that of a group, which we are not.
+        let lag = |next: i64, end: i64| u64::try_from(end.checked_sub(next)?).ok().filter(|_| next >= 0);
         let lags: Vec<u64> =
-            partitions.filter_map(|partition| u64::try_from(partition.consumer_lag).ok()).collect();
+            partitions.filter_map(|partition| lag(partition.app_offset, partition.hi_offset)).collect();
         if !lags.is_empty() {
             self.reporter.lag(lags.iter().sum());
         }
@@ -298,7 +300,11 @@ fn following<'a>(
 }
 
 fn letter(message: &BorrowedMessage<'_>) -> Letter {
-    let at = message.timestamp().to_millis().and_then(|at| Timestamp::from_millisecond(at).ok());
+    // The broker's time has milliseconds. What came in the same one keeps its order, also when it is heard again.
+    let at = message.timestamp().to_millis().and_then(|at| {
+        let microseconds = at.checked_mul(1_000)?.checked_add(message.offset() % 1_000)?;
+        Timestamp::from_microsecond(microseconds).ok()
+    });
     let content_type = message.headers().into_iter().flat_map(|headers| headers.iter());
     let content_type = content_type
         .filter(|header| header.key.eq_ignore_ascii_case("content-type"))

@@ -204,13 +204,18 @@ impl NatsSamples {
                 }
             };
             let Some(first) = first else { return Ended::Broken("the subscriptions ended".into()) };
-            let now = clock::now();
+            // Each has a time of its own, in the order in which they came.
+            let now = clock::now().as_microsecond();
+            let time = |number: usize| {
+                let later = i64::try_from(number).unwrap_or_default();
+                Timestamp::from_microsecond(now.saturating_add(later)).unwrap_or_else(|_| clock::now())
+            };
             let mut bytes = first.payload.len();
-            let mut letters = vec![letter(&first, first.subject.to_string(), now)];
+            let mut letters = vec![letter(&first, first.subject.to_string(), time(0))];
             while letters.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
                 let Some(Some(message)) = messages.next().now_or_never() else { break };
                 bytes += message.payload.len();
-                letters.push(letter(&message, message.subject.to_string(), now));
+                letters.push(letter(&message, message.subject.to_string(), time(letters.len())));
             }
             self.feed.take(letters, reporter).await;
         }
