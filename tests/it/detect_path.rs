@@ -31,9 +31,9 @@ use tests::wait;
 
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 /// Requests a second and service.
-const RATE: u32 = 100;
+const RATE: u32 = 200;
 /// Measurements.
-const SERVICES: usize = 6;
+const SERVICES: usize = 5;
 /// How bad it is while it is bad.
 const ERRORS: f64 = 0.3;
 /// The past that the baseline is taken from.
@@ -157,7 +157,7 @@ impl Judges {
 
 /// The key `remote_write` of a Prometheus that does not wait for more before it sends.
 fn remote_write(to: &Daemon) -> (String, Value) {
-    let queue = json!({ "batch_send_deadline": "50ms", "max_shards": 1 });
+    let queue = json!({ "batch_send_deadline": "10ms", "max_shards": 1 });
     let url = to.url("/v1/push/main/write");
     let write = json!({ "url": url, "authorization": { "credentials": PUSH_TOKEN }, "queue_config": queue });
     ("remote_write".to_owned(), json!([write]))

@@ -67,7 +67,8 @@ pub fn plain(count: usize) -> Traffic {
         Traffic { messages: Vec::new(), poison: 0, good: BTreeSet::new(), newest: BTreeMap::new() };
     let now = jiff::Timestamp::now();
     for number in 0..count {
-        let service = service((number / ONE_DEPLOYMENT_IN) % SERVICES);
+        // Two deployments of a service follow each other so closely that the shuffle turns some of them round.
+        let service = service((number / ONE_DEPLOYMENT_IN / 2) % SERVICES);
         if number % ONE_POISON_IN == ONE_POISON_IN / 2 {
             traffic.poison += 1;
             traffic.messages.push((service, poison(number)));

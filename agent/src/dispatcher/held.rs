@@ -22,7 +22,7 @@ pub(super) struct Held {
 }
 
 enum Later {
-    Effect(WatchId, Effect),
+    Begin(WatchId, Box<Effect>),
     /// Made at once: the watch it is about may be gone by then.
     Tell(Box<Telling>),
 }
@@ -66,7 +66,7 @@ impl Dispatcher {
                 begun @ (Effect::MeasureBaseline { .. }
                 | Effect::Measure { .. }
                 | Effect::Rehearse(_)
-                | Effect::RunStep(_)) => held.later.push(Later::Effect(id.clone(), begun)),
+                | Effect::RunStep(_)) => held.later.push(Later::Begin(id.clone(), Box::new(begun))),
             }
         }
         Ok(())
@@ -86,7 +86,7 @@ impl Dispatcher {
         for later in later {
             match later {
                 Later::Tell(telling) => self.parts.notifiers.send(*telling),
-                Later::Effect(id, effect) => self.begin(&id, effect),
+                Later::Begin(id, effect) => self.begin(&id, *effect),
             }
         }
         Ok(())

@@ -288,7 +288,7 @@ fn following(first: Option<Pulled>, messages: &mut pull::Stream) -> Result<Vec<j
 fn standing(message: &jetstream::Message) -> (String, i64, Option<Timestamp>) {
     match message.info() {
         Ok(info) => {
-            let at = i128::from(info.published.unix_timestamp_nanos());
+            let at = info.published.unix_timestamp_nanos();
             let place = format!("{}/{}", info.stream, info.stream_sequence);
             (place, info.delivered, Timestamp::from_nanosecond(at).ok())
         }

@@ -128,7 +128,7 @@ fn compare(clean: &Kept, chaotic: &Kept, traffic: &Traffic) -> Result<()> {
 fn tell(what: &str, scale: Scale, began: Instant, sent: &Traffic, kept: &Kept, watches: usize) {
     println!(
         "{what}: {} messages sent ({} different, {} broken), {} kills, {} restarts of the broker: {} recorded + {} put \
-         aside, none twice, {watches} watches for as many deployments, {:.0} s",
+         aside, none twice, {watches} watches, never two of a deployment, {:.0} s",
         sent.messages.len(),
         sent.good.len(),
         sent.poison,
@@ -205,7 +205,9 @@ async fn kafka(scale: Scale) -> Result<()> {
 }
 
 async fn publish(server: &Nats, subject: &str, messages: &[(String, Vec<u8>)]) -> Result<()> {
-    let context = async_nats::jetstream::new(server.connect().await?);
+    let mut context = async_nats::jetstream::new(server.connect().await?);
+    // Each message is synced to disk before it is acknowledged, and five hundred wait for the last of them.
+    context.set_timeout(Duration::from_secs(60));
     for part in messages.chunks(500) {
         let mut acks = Vec::new();
         for (_, body) in part {

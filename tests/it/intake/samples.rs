@@ -210,10 +210,13 @@ async fn goes_bad(daemon: &mut Daemon, telling: &Telling, kind: &str) -> Result<
     let begin = std::time::Instant::now();
     until_decided(daemon).await?;
     println!("{kind}: decided {:.1?} after it went bad", begin.elapsed());
+    let kept = |source: &Value| source["pushed"]["samples"]["kept"].as_u64();
+    let before = kept(&health(daemon, kind).await?.0);
     daemon.kill()?;
     daemon.launch(None)?;
     daemon.ready().await?;
-    let (source, standing) = until(daemon, kind, "the past after the kill", has_past).await?;
+    let all_again = |source: &Value, standing: &Value| has_past(source, standing) && kept(source) >= before;
+    let (source, standing) = until(daemon, kind, "the past after the kill", all_again).await?;
     println!("{kind}: {standing}\n{}", source["pushed"]);
     ensure!(source["pushed"]["samples"]["too_old"] == 0, "{source}");
     ensure!(count(daemon, "incident_opened").await? == 1, "decided anew: {}", daemon.story("shop").await);
@@ -275,7 +278,7 @@ async fn garbage_and_a_kafka_that_stands_still_turn_nothing_back() -> Result<()>
     is_blind_and_quiet(&daemon, "kafka").await?;
     broker.signal(Signal::SIGCONT)?;
     let back = |source: &Value, standing: &Value| {
-        standing["connected"] == true && source["pushed"]["silence"].is_null()
+        standing["connected"] == true && standing["lag"] == 0 && source["pushed"]["silence"].is_null()
     };
     let (source, _) = until(&daemon, "kafka", "the return", back).await?;
     ensure!(source["pushed"]["unreadable"] == 7, "nothing came twice: {source}");
@@ -304,7 +307,7 @@ async fn garbage_and_a_nats_that_stands_still_turn_nothing_back() -> Result<()> 
     is_blind_and_quiet(&daemon, "nats").await?;
     server.signal(Signal::SIGCONT)?;
     let back = |source: &Value, standing: &Value| {
-        standing["connected"] == true && source["pushed"]["silence"].is_null()
+        standing["connected"] == true && standing["lag"] == 0 && source["pushed"]["silence"].is_null()
     };
     let (source, _) = until(&daemon, "nats", "the return", back).await?;
     ensure!(source["pushed"]["unreadable"] == 4, "nothing came twice: {source}");

@@ -209,7 +209,8 @@ async fn over_nats(options: &Options) -> Result<Measured> {
     let server = Nats::start().await?;
     let traffic = traffic::plain(options.events);
     server.stream("DEPLOYMENTS", &["deploy.>"]).await?;
-    let context = async_nats::jetstream::new(server.connect().await?);
+    let mut context = async_nats::jetstream::new(server.connect().await?);
+    context.set_timeout(Duration::from_secs(60));
     for part in traffic.messages.chunks(500) {
         let mut acks = Vec::new();
         for (_, body) in part {

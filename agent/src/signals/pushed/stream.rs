@@ -6,7 +6,7 @@
 //!
 //! Unlike news, samples are no matter of the ledger: what is decided from them is. So nothing is committed, neither here nor
 //! at the broker, and no group is shared: every agent hears everything. What is kept is kept in memory, so an agent that
-//! starts begins an hour ago, where the broker has that ([`MOST_PAST`]), and has its past again. While it runs it knows
+//! starts begins an hour ago, where the broker has that, and has its past again. While it runs it knows
 //! where it was: a broker that comes back is heard from there, so that nothing is counted twice.
 //!
 //! What one series tells must come in order: from one sender, by one partition. What cannot be read is counted, explained in

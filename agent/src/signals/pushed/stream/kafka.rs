@@ -49,6 +49,8 @@ pub struct KafkaSamples {
     secrets: Arc<Secrets>,
 }
 
+type Opened = (Arc<StreamConsumer<Watching>>, Vec<Place>, BTreeMap<Place, i64>);
+
 /// Why hearing ended.
 enum Ended {
     /// The agent ends.
@@ -198,35 +200,31 @@ impl KafkaSamples {
         Ok(Self { feed, config: config.clone(), secrets: Arc::clone(secrets) })
     }
 
+    /// A client that hears everything, the partitions, and those of their ends that are not reached yet.
+    async fn open(&self, known: &BTreeMap<Place, i64>, reporter: &Reporter) -> Result<Opened, String> {
+        let client = self.config.connection.client(&self.secrets).map_err(|error| error.to_string())?;
+        let consumer = Arc::new(consumer(client, reporter.clone())?);
+        let (asked, topics, known) = (Arc::clone(&consumer), self.config.topics.clone(), known.clone());
+        let since = self.feed.since();
+        let begun = tokio::task::spawn_blocking(move || begin(&asked, &topics, &known, since)).await;
+        let (places, ends) = begun.map_err(|error| error.to_string())??;
+        Ok((consumer, places, ends))
+    }
+
     async fn hear(
         &self,
         known: &mut BTreeMap<Place, i64>,
         reporter: &Reporter,
         down: &mut watch::Receiver<bool>,
     ) -> Ended {
-        let client = match self.config.connection.client(&self.secrets) {
-            Ok(client) => client,
-            Err(error) => return Ended::Broken(error.to_string()),
-        };
-        let consumer = match consumer(client, reporter.clone()) {
-            Ok(consumer) => Arc::new(consumer),
-            Err(problem) => return Ended::Broken(problem),
-        };
-        let begun = {
-            let (consumer, topics, known) =
-                (Arc::clone(&consumer), self.config.topics.clone(), known.clone());
-            let since = self.feed.since();
-            tokio::task::spawn_blocking(move || begin(&consumer, &topics, &known, since))
-        };
-        let begun = tokio::select! {
+        let opened = tokio::select! {
             biased;
             () = asked_to_end(down) => return Ended::Down,
-            begun = begun => begun,
+            opened = self.open(known, reporter) => opened,
         };
-        let (places, mut ends) = match begun {
-            Ok(Ok(begun)) => begun,
-            Ok(Err(problem)) => return Ended::Broken(problem),
-            Err(error) => return Ended::Broken(error.to_string()),
+        let (consumer, places, mut ends) = match opened {
+            Ok(opened) => opened,
+            Err(problem) => return Ended::Broken(problem),
         };
         consumer.context().hears.store(true, Ordering::Relaxed);
         reporter.up();
