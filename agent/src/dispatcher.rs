@@ -11,6 +11,7 @@
 //! thinking wants done is on disk before it is begun. When the ledger fails, the loop ends, and with it the process.
 
 mod events;
+mod firing;
 mod held;
 mod people;
 mod perform;
@@ -178,6 +179,8 @@ pub struct Dispatcher {
     ending: bool,
     /// When timers were last looked at: a clock that goes back behind this was set.
     timers_seen: Timestamp,
+    /// What fires, for watches that are opened later.
+    firing: firing::Firing,
     /// What is written and done at the end of a batch of news, while one is thought about.
     held: Option<held::Held>,
     /// Deployments that got no watch because there were too many.

@@ -169,12 +169,12 @@ impl Kafka {
     pub async fn send(&self, topic: &str, messages: &[(String, Vec<u8>)]) -> Result<()> {
         let producer = self.producer()?;
         for part in messages.chunks(5_000) {
-            let sent: Vec<_> = part
-                .iter()
-                .map(|(key, body)| producer.send_result(FutureRecord::to(topic).key(key).payload(body)))
-                .collect();
+            let mut sent = Vec::with_capacity(part.len());
+            for (key, body) in part {
+                let queued = producer.send_result(FutureRecord::to(topic).key(key).payload(body));
+                sent.push(queued.map_err(|(error, _)| error).context("queueing a message")?);
+            }
             for delivery in sent {
-                let delivery = delivery.map_err(|(error, _)| error).context("queueing a message")?;
                 delivery.await?.map_err(|(error, _)| error).context("sending a message")?;
             }
         }

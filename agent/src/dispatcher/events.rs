@@ -207,7 +207,10 @@ impl Dispatcher {
         self.watches.insert(id.clone(), watch);
         self.perform(&id, effects, now).await?;
         if let Some(older) = older {
-            self.tell(&older, Input::Superseded(id)).await?;
+            self.tell(&older, Input::Superseded(id.clone())).await?;
+        }
+        for report in self.firing.since(&event) {
+            self.tell(&id, Input::Reported(report)).await?;
         }
         Ok(())
     }
@@ -220,6 +223,7 @@ impl Dispatcher {
     }
 
     async fn reported(&mut self, report: Report) -> Result<(), DispatchError> {
+        self.firing.hear(&report);
         let about = |watch: &&Watch| {
             watch.deployment.service == report.service
                 && report

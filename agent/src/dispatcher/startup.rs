@@ -52,6 +52,7 @@ impl Dispatcher {
             ending: false,
             timers_seen: clock::now(),
             weather: Weather::default(),
+            firing: super::firing::Firing::default(),
             held: None,
             unwatched: 0,
         };

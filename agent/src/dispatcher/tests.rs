@@ -408,3 +408,18 @@ async fn many_that_are_reported_at_once_are_a_storm_and_a_restart_knows_of_it() 
     assert_eq!(weather(&running.ledger).await, ["storm_began", "storm_began", "storm_ended"]);
     running.end().await;
 }
+
+#[tokio::test]
+async fn a_report_that_is_faster_than_the_news_of_its_deployment_is_heard_by_its_watch() {
+    // A release did not begin what fired before it.
+    for (deployed, heard) in [(30, 1), (10, 0)] {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = Running::start(dir.path(), rules(None)).await;
+        agent.report("alert", ReportState::Firing, seconds_ago(20)).await;
+        agent.deploy("1", DeployKind::Deployed, seconds_ago(deployed)).await;
+        let reports =
+            |view: View<'_>| view.watches.values().map(|watch| watch.reports.len()).collect::<Vec<_>>();
+        assert_eq!(agent.look(reports).await, [heard], "deployed {deployed} s ago");
+        agent.end().await;
+    }
+}

@@ -6,7 +6,7 @@
 //! deploy by fixed tags or digests). A deleted workload is no news either: the service may run on in another one.
 //!
 //! **Who knows what ran.** Controllers keep their past in the cluster: ReplicaSets and ControllerRevisions, each with a
-//! revision that counts changes of the template and nothing else ([`history`]). News is read from there and not from the
+//! revision that counts changes of the template and nothing else (`history`). News is read from there and not from the
 //! difference of two looks of ours. So the same rollout is told with the same identity (uid, revision, hash of the
 //! template) by the watch, by the reconcile, after a restart and by a second agent, and the ledger keeps one of them;
 //! going back to an earlier template is a new revision and so is news again; and the generation, which also counts
@@ -22,12 +22,12 @@
 //! there to the newer template is a deployment again. Our own `set_image` may make a template that never was: if we were
 //! the last to write the template, and its images ran before, it is a rollback as well.
 //!
-//! **Hints and truth.** Watches ([`watching`]) bring news within a second and may break, stall or lie still; nothing
+//! **Hints and truth.** Watches (`watching`) bring news within a second and may break, stall or lie still; nothing
 //! depends on them. Every [`KubernetesSourceConfig::reconcile`] everything is listed and compared with what was told. An
 //! answer from an old cache shows old revisions, which are not newer than what was told, and says nothing.
 //!
 //! Argo Rollouts and Flagger canaries bring one thing more, which is how far they trust the new release:
-//! [`progressive`].
+//! `progressive`.
 
 mod config;
 

@@ -30,8 +30,9 @@ use tokio::sync::watch;
 const MOST_AT_ONCE: usize = 256;
 /// Bytes of one batch, after which no further message is added: sixteen times what the largest may have.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
-/// The pause before what cannot be read is tried again; it doubles.
-const TRY_AGAIN: Duration = Duration::from_millis(20);
+/// The pause before what cannot be read is tried again; it doubles. Short, because the partition waits meanwhile, and a
+/// reader hardly ever thinks otherwise about the same bytes.
+const TRY_AGAIN: Duration = Duration::from_millis(2);
 /// After an error of the broker that the client library mends by itself.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 /// How long a dead letter may take to its topic. It is in the ledger in any case.
