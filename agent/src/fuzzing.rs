@@ -193,8 +193,9 @@ pub fn broker(data: &[u8]) {
             header(&mut headers, name, &line[colon + 1..]);
         }
     }
-    let services = ServiceScope::parse(&["shop/*".to_owned()]).expect("a scope of ours");
-    let reader = Reader::new(source(), services.clone());
+    let names = ["shop/*".to_owned()];
+    let services = ServiceScope::parse(&names).expect("a scope of ours");
+    let reader = Reader::new(source(), &names, &[]).expect("a reader of ours");
     let body = data.get(length..).unwrap_or_default();
     let message = Message { place: "t/0/1".into(), stays: true, headers, body, at: Some(now()) };
     match reader.read(&message, now()) {

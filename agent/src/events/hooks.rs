@@ -24,12 +24,12 @@ pub use mapping::Heard;
 pub use preset::{HookPreset, HookValue, Scheme, preset, preset_names, presets};
 
 use super::alertmanager::AlertLabels;
-use super::auth::{Credential, EventSourceKey};
+use super::auth::{Credential, EventSourceKey, ServiceScope};
 use super::{Context, Refused, check_scope};
 use axum::http::HeaderMap;
 use jiff::Timestamp;
 use mapping::{Mapping, Reading};
-use rules::ids::{EnvironmentName, ServiceName};
+use rules::ids::{EnvironmentName, ServiceName, SourceName};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
@@ -45,6 +45,23 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// The same for messages of a broker: rules, and no proof besides the broker's own. The error is everything that is
+    /// wrong with the rules, each with its key below `mapping`.
+    pub fn of_broker(
+        name: SourceName,
+        services: ServiceScope,
+        rules: &[Rule],
+    ) -> Result<Self, Vec<(String, String)>> {
+        Ok(Self {
+            key: EventSourceKey { name, credential: Credential::Broker, services },
+            mapping: Mapping::compile(rules)?,
+            values: BTreeMap::new(),
+            service_names: BTreeMap::new(),
+            environment_names: BTreeMap::new(),
+            alert_labels: AlertLabels::default(),
+        })
+    }
+
     /// Who it is: its name is the source of all it says.
     pub fn key(&self) -> &EventSourceKey {
         &self.key

@@ -13,7 +13,6 @@ mod config;
 
 pub use config::NatsSourceConfig;
 
-use super::auth::ServiceScope;
 use super::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use super::stream::{Batch, Message, Reader, Said, hand_over, header};
 use super::{BadSource, DeadLetter};
@@ -68,8 +67,13 @@ impl NatsSource {
         if let Some((key, problem)) = config.problems().into_iter().next() {
             return Err(bad(format!("{key}: {problem}")));
         }
-        let services = ServiceScope::parse(&config.services).map_err(|problems| bad(problems.join("; ")))?;
-        let reader = Reader::new(name.clone(), services);
+        let reader = Reader::new(name.clone(), &config.services, &config.mapping).map_err(|wrong| {
+            bad(wrong
+                .into_iter()
+                .map(|(key, words)| format!("{key}: {words}"))
+                .collect::<Vec<_>>()
+                .join("; "))
+        })?;
         Ok(Self { reader, config: config.clone(), secrets: Arc::clone(secrets) })
     }
 

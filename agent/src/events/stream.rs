@@ -8,6 +8,7 @@
 
 use super::DeadLetter;
 use super::auth::ServiceScope;
+use super::hooks::{Hook, Rule};
 use super::listener::{PATIENCE, asked_to_end};
 use super::{Accepted, Refused, parse_events};
 use crate::inlet::{Inlet, News, NotTaken, Reporter};
@@ -43,16 +44,38 @@ pub enum Said {
 }
 
 /// Reads the messages of one source.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Reader {
     source: SourceName,
     services: ServiceScope,
+    /// What messages of any other form mean.
+    mapping: Option<Hook>,
 }
 
 impl Reader {
-    /// For a source that may speak about these services.
-    pub fn new(source: SourceName, services: ServiceScope) -> Self {
-        Self { source, services }
+    /// For a source that may speak about these services, in our own words, or in others that `rules` explain. The error
+    /// is everything that is wrong, each with its key.
+    pub fn new(
+        source: SourceName,
+        services: &[String],
+        rules: &[Rule],
+    ) -> Result<Self, Vec<(String, String)>> {
+        let services = ServiceScope::parse(services).map_err(|problems| {
+            let split = |line: String| match line.split_once(": ") {
+                Some((key, words)) => (key.to_owned(), words.to_owned()),
+                None => ("services".to_owned(), line),
+            };
+            problems.into_iter().map(split).collect::<Vec<_>>()
+        })?;
+        let mapping = match rules {
+            [] => None,
+            rules => {
+                let hook = Hook::of_broker(source.clone(), services.clone(), rules);
+                let below = |(key, words)| (format!("mapping.{key}"), words);
+                Some(hook.map_err(|wrong| wrong.into_iter().map(below).collect::<Vec<_>>())?)
+            }
+        };
+        Ok(Self { source, services, mapping })
     }
 
     /// The source.
@@ -94,10 +117,24 @@ impl Reader {
         }
         // Time stood still while it waited: what it leaves out is as of then. A producer's clock may be ahead of ours.
         let as_of = message.at.map_or(now, |at| at.min(now));
+        if let Some(hook) = &self.mapping {
+            let heard = hook.read(&headers, message.body, as_of)?;
+            return match heard.accepted.is_empty() {
+                true => Err(Refused::silent(heard.notes.join("; "))),
+                false => Ok(heard.accepted),
+            };
+        }
         let accepted = parse_events(&self.source, &headers, message.body, as_of)?;
         super::check_services(&self.source, &self.services, &accepted)?;
         Ok(accepted)
     }
+}
+
+/// Everything wrong with what a [`Reader`] is made of, each with its key.
+pub fn reader_problems(services: &[String], rules: &[Rule]) -> Vec<(String, String)> {
+    // Any name will do: it stands in none of the problems.
+    let Ok(name) = SourceName::new("source") else { return Vec::new() };
+    Reader::new(name, services, rules).err().unwrap_or_default()
 }
 
 /// What a batch of messages came to.
@@ -168,7 +205,7 @@ mod tests {
 
     fn reader(services: &[&str]) -> Reader {
         let services = services.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        Reader::new(SourceName::new("bus").unwrap(), ServiceScope::parse(&services).unwrap())
+        Reader::new(SourceName::new("bus").unwrap(), &services, &[]).unwrap()
     }
 
     fn at(text: &str) -> Timestamp {
@@ -221,6 +258,33 @@ mod tests {
         );
         let other = read(&[("content-type", "application/cloudevents+json; charset=UTF-8")], &structured);
         assert_eq!(news(one).id, news(other).id);
+    }
+
+    #[test]
+    fn any_json_is_read_by_rules_and_without_an_id_its_place_is_its_identity() {
+        let rules: Vec<Rule> = serde_saphyr::from_str(
+            "[{name: done, when: body.event == 'done', deployment: {service: body.app, version: body.sha}},
+              {name: others, nothing: not a deployment}]",
+        )
+        .unwrap();
+        let reader = Reader::new(SourceName::new("bus").unwrap(), &["checkout".to_owned()], &rules).unwrap();
+        let read = |offset: u64, body: &str| {
+            let place = format!("deploy/0/{offset}");
+            let message =
+                Message { place, stays: true, headers: HeaderMap::new(), body: body.as_bytes(), at: None };
+            reader.read(&message, at("2026-03-01T13:00:00Z"))
+        };
+        let body = r#"{"event":"done","app":"checkout","sha":"f95f"}"#;
+        let (first, again) = (news(read(1, body)), news(read(1, body)));
+        assert_eq!(first.id, again.id);
+        // The same release once more, after it was turned back, is news.
+        assert_ne!(first.id, news(read(2, body)).id);
+        assert!(matches!(read(3, r#"{"event":"begun"}"#), Said::Nothing(_)));
+        assert!(matches!(read(4, r#"{"event":"done","app":"cart","sha":"1"}"#), Said::Unreadable(_)));
+        assert!(matches!(read(5, r#"{"event":"done","app":"checkout"}"#), Said::Unreadable(_)));
+        let wrong: Vec<Rule> = serde_saphyr::from_str("[{name: x, when: body.a ==, nothing: x}]").unwrap();
+        let wrong = Reader::new(SourceName::new("bus").unwrap(), &["x".to_owned()], &wrong).unwrap_err();
+        assert_eq!(wrong[0].0, "mapping.0.when");
     }
 
     #[test]

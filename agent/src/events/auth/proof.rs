@@ -63,6 +63,9 @@ pub enum Credential {
         /// The keys, decoded; any of them is good.
         secrets: Vec<Vec<u8>>,
     },
+    /// A broker's message: who may write there is the broker's affair, and its place, given as `webhook-id`, is its
+    /// identity. No request proves this.
+    Broker,
 }
 
 /// In what the signatures of senders differ.
@@ -177,6 +180,7 @@ impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Credential::Nobody => "Nobody",
+            Credential::Broker => "Broker",
             Credential::Bearer { .. } => "Bearer(secret)",
             Credential::Basic { .. } => "Basic(secret)",
             Credential::Token { .. } => "Token(secret)",
@@ -191,6 +195,7 @@ impl Credential {
     pub(super) fn check(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<(), &'static str> {
         match self {
             Credential::Nobody => Ok(()),
+            Credential::Broker => Err("it is heard from a broker and not by requests"),
             Credential::Bearer { tokens } => {
                 let given = authorization(headers, "bearer")?;
                 one_of(tokens, given.as_bytes(), "the bearer token is another one")
@@ -208,7 +213,7 @@ impl Credential {
     /// look like news.
     pub fn signed_identity<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         match self {
-            Credential::StandardWebhooks { .. } => only(headers, "webhook-id").ok(),
+            Credential::StandardWebhooks { .. } | Credential::Broker => only(headers, "webhook-id").ok(),
             _ => None,
         }
     }

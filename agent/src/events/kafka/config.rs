@@ -2,7 +2,8 @@
 
 use crate::brokers::kafka::{KafkaConnection, is_topic};
 use crate::brokers::list_problems;
-use crate::events::auth::ServiceScope;
+use crate::events::hooks::Rule;
+use crate::events::stream::reader_problems;
 use serde::{Deserialize, Serialize};
 
 /// Topics of one source: more are better split by what they are about.
@@ -27,6 +28,10 @@ pub struct KafkaSourceConfig {
     pub instance: Option<String>,
     /// The services it may speak about: names, prefixes such as `shop/*`, or `*` for all.
     pub services: Vec<String>,
+    /// What its messages mean, where they are neither CloudEvents nor CDEvents nor in our own form: rules as hooks have
+    /// them, over `body` and `headers`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mapping: Vec<Rule>,
     /// How often a message that cannot be read is tried before it becomes a dead letter.
     #[serde(default = "max_tries")]
     pub max_tries: u32,
@@ -68,10 +73,7 @@ impl KafkaSourceConfig {
             }
             Some(_) | None => {}
         }
-        for problem in ServiceScope::parse(&self.services).err().unwrap_or_default() {
-            let (key, words) = problem.split_once(": ").unwrap_or(("services", &problem));
-            add(key, words.to_owned());
-        }
+        problems.extend(reader_problems(&self.services, &self.mapping));
         problems
     }
 }

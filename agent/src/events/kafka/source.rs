@@ -3,7 +3,6 @@
 use super::KafkaSourceConfig;
 use super::client::{self, Watching};
 use crate::clock;
-use crate::events::auth::ServiceScope;
 use crate::events::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use crate::events::stream::{Batch, Message, Reader, Said, hand_over, header};
 use crate::events::{BadSource, DeadLetter};
@@ -56,10 +55,15 @@ impl KafkaSource {
         if let Some((key, problem)) = config.problems().into_iter().next() {
             return Err(bad(format!("{key}: {problem}")));
         }
-        let services = ServiceScope::parse(&config.services).map_err(|problems| bad(problems.join("; ")))?;
         // Secrets that are not there are found at the start, not at night.
         config.connection.client(secrets).map_err(|error| bad(error.to_string()))?;
-        let reader = Reader::new(name.clone(), services);
+        let reader = Reader::new(name.clone(), &config.services, &config.mapping).map_err(|wrong| {
+            bad(wrong
+                .into_iter()
+                .map(|(key, words)| format!("{key}: {words}"))
+                .collect::<Vec<_>>()
+                .join("; "))
+        })?;
         Ok(Self { reader, config: config.clone(), secrets: Arc::clone(secrets) })
     }
 

@@ -2,7 +2,8 @@
 
 use crate::brokers::list_problems;
 use crate::brokers::nats::{NatsConnection, is_subject};
-use crate::events::auth::ServiceScope;
+use crate::events::hooks::Rule;
+use crate::events::stream::reader_problems;
 use rules::units::Span;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,10 @@ pub struct NatsSourceConfig {
     pub subjects: Vec<String>,
     /// The services it may speak about: names, prefixes such as `shop/*`, or `*` for all.
     pub services: Vec<String>,
+    /// What its messages mean, where they are neither CloudEvents nor CDEvents nor in our own form: rules as hooks have
+    /// them, over `body` and `headers`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mapping: Vec<Rule>,
     /// After how long an unacknowledged message is delivered again.
     #[serde(default = "ack_wait")]
     pub ack_wait: Span,
@@ -76,10 +81,7 @@ impl NatsSourceConfig {
         {
             add("dead_letter_subject", format!("{subject:?} is no subject without wildcards"));
         }
-        for problem in ServiceScope::parse(&self.services).err().unwrap_or_default() {
-            let (key, words) = problem.split_once(": ").unwrap_or(("services", &problem));
-            add(key, words.to_owned());
-        }
+        problems.extend(reader_problems(&self.services, &self.mapping));
         problems
     }
 }
