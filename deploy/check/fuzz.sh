@@ -23,8 +23,8 @@ results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 try() {
     local target=$1 corpus=$cache/fuzz/$1
-    mkdir -p "$corpus" "seeds/$target"
-    # A hang is a second for one input; memory is what the agent as a whole is promised to stay below.
+    mkdir -p "$corpus"
+    # Five seconds for one input, or a gigabyte, are a finding too.
     if "$CARGO_TARGET_DIR/$host/release/$target" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=1024 -max_len=65536 \
         -print_final_stats=1 -artifact_prefix="$cache/fuzz/finding-$target-" "$corpus" "seeds/$target" >"$results/$target" 2>&1
     then
@@ -38,9 +38,13 @@ try() {
 }
 
 failed=0
+running=()
 for target in "${targets[@]}"; do
-    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || failed=1; done
+    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do sleep 0.5; done
     try "$target" &
+    running+=($!)
 done
-while [ "$(jobs -p | wc -l)" -gt 0 ]; do wait -n || failed=1; [ "$(jobs -rp | wc -l)" -gt 0 ] || break; done
+for process in "${running[@]}"; do
+    wait "$process" || failed=1
+done
 exit "$failed"
