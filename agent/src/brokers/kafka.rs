@@ -4,7 +4,10 @@
 //! the system's OpenSSL and adds TLS and SCRAM. What a build cannot do is an error of the configuration, not a surprise
 //! at night.
 
-use super::{BadBroker, list_problems, secret};
+use super::list_problems;
+#[cfg(feature = "kafka")]
+use super::{BadBroker, secret};
+#[cfg(feature = "kafka")]
 use crate::secrets::Secrets;
 use rules::action::SecretRef;
 use serde::{Deserialize, Serialize};
