@@ -143,6 +143,40 @@ impl KafkaConnection {
     }
 }
 
+#[cfg(feature = "kafka")]
+pub(crate) use fetched::{following, place};
+
+/// What was fetched, whoever fetched it.
+#[cfg(feature = "kafka")]
+mod fetched {
+    use futures_util::FutureExt as _;
+    use rdkafka::consumer::{ConsumerContext, StreamConsumer};
+    use rdkafka::message::{BorrowedMessage, Message as _};
+
+    /// The message and what is there already behind it, up to so many messages and about so many bytes.
+    pub(crate) fn following<'a, C: ConsumerContext + 'static>(
+        consumer: &'a StreamConsumer<C>,
+        first: BorrowedMessage<'a>,
+        most: usize,
+        most_bytes: usize,
+    ) -> Vec<BorrowedMessage<'a>> {
+        let mut bytes = first.payload_len();
+        let mut messages = vec![first];
+        while messages.len() < most && bytes < most_bytes {
+            // An error comes again at the next turn, where it is judged.
+            let Some(Ok(message)) = consumer.recv().now_or_never() else { break };
+            bytes += message.payload_len();
+            messages.push(message);
+        }
+        messages
+    }
+
+    /// Where a message stands: `topic/partition/offset`.
+    pub(crate) fn place(message: &BorrowedMessage<'_>) -> String {
+        format!("{}/{}/{}", message.topic(), message.partition(), message.offset())
+    }
+}
+
 /// Whether Kafka would take it as the name of a topic.
 pub fn is_topic(name: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);

@@ -3,7 +3,10 @@
 use super::{BadBroker, list_problems, secret};
 use crate::inlet::Reporter;
 use crate::secrets::Secrets;
-use async_nats::{Auth, AuthError, ConnectOptions, Event};
+use async_nats::jetstream::{self, consumer::pull};
+use async_nats::{Auth, AuthError, Client, ConnectOptions, Event, Subscriber};
+use futures_util::stream::{SelectAll, select_all};
+use futures_util::{FutureExt as _, StreamExt as _};
 use rules::action::SecretRef;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -149,6 +152,49 @@ fn tell(reporter: Option<&Reporter>, event: &Event) {
         Event::ClientError(error) => reporter.failed(error.to_string()),
         other => reporter.failed(other.to_string()),
     }
+}
+
+/// Whether the client is connected now; it connects again by itself.
+pub(crate) fn is_connected(client: &Client) -> bool {
+    client.connection_state() == async_nats::connection::State::Connected
+}
+
+/// Subscribes to subjects of core NATS, and waits up to `within` until the server has the subscriptions.
+pub(crate) async fn subscribe(
+    client: &Client,
+    subjects: &[String],
+    within: Duration,
+) -> Result<SelectAll<Subscriber>, String> {
+    let mut subscriptions = Vec::new();
+    for subject in subjects {
+        let subscribed = client.subscribe(subject.clone()).await;
+        subscriptions.push(subscribed.map_err(|error| format!("cannot subscribe to {subject}: {error}"))?);
+    }
+    // The server has the subscriptions when it answers.
+    let reached = tokio::time::timeout(within, client.flush()).await;
+    match reached {
+        Ok(Ok(())) if is_connected(client) => Ok(select_all(subscriptions)),
+        _ => Err("NATS does not answer".into()),
+    }
+}
+
+/// The message that was pulled and what is there already behind it, up to so many messages and about so many bytes.
+pub(crate) fn following(
+    first: Option<Result<jetstream::Message, pull::MessagesError>>,
+    messages: &mut pull::Stream,
+    most: usize,
+    most_bytes: usize,
+) -> Result<Vec<jetstream::Message>, String> {
+    let first = first.ok_or("the stream of messages ended")?.map_err(|error| error.to_string())?;
+    let mut bytes = first.payload.len();
+    let mut batch = vec![first];
+    while batch.len() < most && bytes < most_bytes {
+        // An error comes again at the next turn.
+        let Some(Some(Ok(message))) = messages.next().now_or_never() else { break };
+        bytes += message.payload.len();
+        batch.push(message);
+    }
+    Ok(batch)
 }
 
 /// Whether NATS would take it as a subject, with wildcards if `wild`.

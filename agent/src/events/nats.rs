@@ -16,6 +16,7 @@ pub use config::NatsSourceConfig;
 use super::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use super::stream::{Batch, Message, Reader, Said, hand_over, header};
 use super::{BadSource, DeadLetter};
+use crate::brokers::nats::{following, is_connected, subscribe};
 use crate::clock;
 use crate::inlet::{Inlet, Reporter};
 use crate::secrets::Secrets;
@@ -24,7 +25,7 @@ use async_nats::jetstream::{self, AckKind, consumer, consumer::pull};
 use async_nats::{Client, HeaderMap as NatsHeaders};
 use async_trait::async_trait;
 use axum::http::HeaderMap;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use rules::ids::{SourceName, fingerprint};
 use std::sync::Arc;
@@ -53,8 +54,6 @@ pub struct NatsSource {
     config: NatsSourceConfig,
     secrets: Arc<Secrets>,
 }
-
-type Pulled = Result<jetstream::Message, pull::MessagesError>;
 
 impl NatsSource {
     /// Prepares a source; connects to nothing.
@@ -113,7 +112,7 @@ impl NatsSource {
                     continue;
                 }
             };
-            let batch = match following(first, &mut messages) {
+            let batch = match following(first, &mut messages, MOST_AT_ONCE, MOST_BYTES) {
                 Ok(batch) => batch,
                 Err(reason) => return Ended::Broken(reason),
             };
@@ -229,22 +228,11 @@ impl NatsSource {
         reporter: &Reporter,
         down: &mut watch::Receiver<bool>,
     ) -> Ended {
-        let mut subscriptions = Vec::new();
-        for subject in &self.config.subjects {
-            match client.subscribe(subject.clone()).await {
-                Ok(subscription) => subscriptions.push(subscription),
-                Err(error) => return Ended::Broken(format!("cannot subscribe to {subject}: {error}")),
-            }
-        }
-        // The server has the subscriptions when it answers.
-        let reached = tokio::time::timeout(ASK_LAG, client.flush()).await;
-        if !matches!(reached, Ok(Ok(())))
-            || client.connection_state() != async_nats::connection::State::Connected
-        {
-            return Ended::Broken("NATS does not answer".into());
-        }
+        let mut messages = match subscribe(client, &self.config.subjects, ASK_LAG).await {
+            Ok(messages) => messages,
+            Err(problem) => return Ended::Broken(problem),
+        };
         reporter.up();
-        let mut messages = futures_util::stream::select_all(subscriptions);
         let mut look = tokio::time::interval(HEARTBEAT);
         loop {
             let message = tokio::select! {
@@ -253,7 +241,7 @@ impl NatsSource {
                 message = messages.next() => message,
                 _ = look.tick() => {
                     // The client connects and subscribes again by itself.
-                    if client.connection_state() == async_nats::connection::State::Connected {
+                    if is_connected(client) {
                         reporter.up();
                     }
                     continue;
@@ -272,20 +260,6 @@ impl NatsSource {
             }
         }
     }
-}
-
-/// The message and what is there already behind it.
-fn following(first: Option<Pulled>, messages: &mut pull::Stream) -> Result<Vec<jetstream::Message>, String> {
-    let first = first.ok_or("the stream of messages ended")?.map_err(|error| error.to_string())?;
-    let mut bytes = first.payload.len();
-    let mut batch = vec![first];
-    while batch.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
-        // An error comes again at the next turn.
-        let Some(Some(Ok(message))) = messages.next().now_or_never() else { break };
-        bytes += message.payload.len();
-        batch.push(message);
-    }
-    Ok(batch)
 }
 
 /// Where a message stands, how often it was delivered, and when the server took it.

@@ -2,6 +2,7 @@
 
 use super::KafkaSourceConfig;
 use super::client::{self, Watching};
+use crate::brokers::kafka::{following, place};
 use crate::clock;
 use crate::events::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use crate::events::stream::{Batch, Message, Reader, Said, hand_over, header};
@@ -10,7 +11,6 @@ use crate::inlet::{Inlet, Reporter};
 use crate::secrets::Secrets;
 use async_trait::async_trait;
 use axum::http::HeaderMap;
-use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::KafkaError;
@@ -159,26 +159,6 @@ impl KafkaSource {
     }
 }
 
-/// The message and what is there already behind it.
-fn following<'a>(
-    consumer: &'a StreamConsumer<Watching>,
-    first: BorrowedMessage<'a>,
-) -> Vec<BorrowedMessage<'a>> {
-    let mut bytes = first.payload_len();
-    let mut messages = vec![first];
-    while messages.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
-        // An error comes again at the next turn, where it is judged.
-        let Some(Ok(message)) = consumer.recv().now_or_never() else { break };
-        bytes += message.payload_len();
-        messages.push(message);
-    }
-    messages
-}
-
-fn place(message: &BorrowedMessage<'_>) -> String {
-    format!("{}/{}/{}", message.topic(), message.partition(), message.offset())
-}
-
 /// What is to be committed when all of these are done: the next offset of each partition.
 fn offsets(messages: &[BorrowedMessage<'_>]) -> TopicPartitionList {
     let mut next: BTreeMap<(&str, i32), i64> = BTreeMap::new();
@@ -229,7 +209,7 @@ impl Hearing for KafkaSource {
                 first = consumer.recv() => first,
             };
             let messages = match first {
-                Ok(message) => following(&consumer, message),
+                Ok(message) => following(&consumer, message, MOST_AT_ONCE, MOST_BYTES),
                 Err(error) => {
                     if let Some(broken) = judge(&error, reporter) {
                         return Ended::Broken(broken);

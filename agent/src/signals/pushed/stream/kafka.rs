@@ -5,6 +5,7 @@
 
 use super::config::KafkaSamplesConfig;
 use super::{Feed, Letter, MOST_AT_ONCE, MOST_BYTES, unusable};
+use crate::brokers::kafka::{following, place};
 use crate::clock;
 use crate::events::listener::{Backoff, Listener, asked_to_end};
 use crate::inlet::{Inlet, Reporter};
@@ -12,7 +13,6 @@ use crate::secrets::Secrets;
 use crate::signals::SourceError;
 use crate::signals::pushed::PushedSource;
 use async_trait::async_trait;
-use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{Consumer as _, ConsumerContext, StreamConsumer};
@@ -254,7 +254,7 @@ impl KafkaSamples {
                 },
             };
             let messages = match first {
-                Ok(message) => following(&consumer, message),
+                Ok(message) => following(&consumer, message, MOST_AT_ONCE, MOST_BYTES),
                 Err(error) => {
                     if let Some(broken) = judge(&error, reporter) {
                         return Ended::Broken(broken);
@@ -281,22 +281,6 @@ impl KafkaSamples {
     }
 }
 
-/// The message and what is there already behind it.
-fn following<'a>(
-    consumer: &'a StreamConsumer<Watching>,
-    first: BorrowedMessage<'a>,
-) -> Vec<BorrowedMessage<'a>> {
-    let mut bytes = first.payload_len();
-    let mut messages = vec![first];
-    while messages.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
-        // An error comes again at the next turn, where it is judged.
-        let Some(Ok(message)) = consumer.recv().now_or_never() else { break };
-        bytes += message.payload_len();
-        messages.push(message);
-    }
-    messages
-}
-
 fn letter(message: &BorrowedMessage<'_>) -> Letter {
     // The broker's time has milliseconds. What came in the same one keeps its order, also when it is heard again.
     let at = message.timestamp().to_millis().and_then(|at| {
@@ -308,7 +292,7 @@ fn letter(message: &BorrowedMessage<'_>) -> Letter {
         .filter(|header| header.key.eq_ignore_ascii_case("content-type"))
         .find_map(|header| String::from_utf8(header.value?.to_vec()).ok());
     Letter {
-        place: format!("{}/{}/{}", message.topic(), message.partition(), message.offset()),
+        place: place(message),
         topic: message.topic().to_owned(),
         content_type,
         at: at.unwrap_or_else(clock::now),

@@ -6,6 +6,7 @@
 
 use super::config::NatsSamplesConfig;
 use super::{Feed, Letter, MOST_AT_ONCE, MOST_BYTES, unusable};
+use crate::brokers::nats::{following, is_connected, subscribe};
 use crate::clock;
 use crate::events::listener::{Backoff, Listener, asked_to_end};
 use crate::inlet::{Inlet, Reporter};
@@ -110,7 +111,7 @@ impl NatsSamples {
                     continue;
                 }
             };
-            let batch = match following(first, &mut messages) {
+            let batch = match following(first, &mut messages, MOST_AT_ONCE, MOST_BYTES) {
                 Ok(batch) => batch,
                 Err(reason) => return Ended::Broken(reason),
             };
@@ -174,21 +175,11 @@ impl NatsSamples {
         reporter: &Reporter,
         down: &mut watch::Receiver<bool>,
     ) -> Ended {
-        let mut subscriptions = Vec::new();
-        for subject in &self.config.subjects {
-            match client.subscribe(subject.clone()).await {
-                Ok(subscription) => subscriptions.push(subscription),
-                Err(error) => return Ended::Broken(format!("cannot subscribe to {subject}: {error}")),
-            }
-        }
-        // The server has the subscriptions when it answers.
-        let reached = tokio::time::timeout(ASK_WITHIN, client.flush()).await;
-        let connected = || client.connection_state() == async_nats::connection::State::Connected;
-        if !matches!(reached, Ok(Ok(()))) || !connected() {
-            return Ended::Broken("NATS does not answer".into());
-        }
+        let mut messages = match subscribe(client, &self.config.subjects, ASK_WITHIN).await {
+            Ok(messages) => messages,
+            Err(problem) => return Ended::Broken(problem),
+        };
         reporter.up();
-        let mut messages = futures_util::stream::select_all(subscriptions);
         let mut look = tokio::time::interval(HEARTBEAT);
         loop {
             let first = tokio::select! {
@@ -197,7 +188,7 @@ impl NatsSamples {
                 first = messages.next() => first,
                 _ = look.tick() => {
                     // The client connects and subscribes again by itself.
-                    if connected() {
+                    if is_connected(client) {
                         reporter.up();
                     }
                     continue;
@@ -226,22 +217,6 @@ impl NatsSamples {
 fn since(at: Timestamp) -> Result<DeliverPolicy, String> {
     let written = serde_json::json!({ "deliver_policy": "by_start_time", "opt_start_time": at.to_string() });
     serde_json::from_value(written).map_err(|error| error.to_string())
-}
-
-type Pulled = Result<jetstream::Message, pull::MessagesError>;
-
-/// The message and what is there already behind it.
-fn following(first: Option<Pulled>, messages: &mut pull::Stream) -> Result<Vec<jetstream::Message>, String> {
-    let first = first.ok_or("the stream of messages ended")?.map_err(|error| error.to_string())?;
-    let mut bytes = first.payload.len();
-    let mut batch = vec![first];
-    while batch.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
-        // An error comes again at the next turn.
-        let Some(Some(Ok(message))) = messages.next().now_or_never() else { break };
-        bytes += message.payload.len();
-        batch.push(message);
-    }
-    Ok(batch)
 }
 
 fn letter(message: &async_nats::Message, place: String, at: Timestamp) -> Letter {
