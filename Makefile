@@ -49,7 +49,7 @@ bench-detection: setup-build ## how often judges roll back what is healthy, and 
 	time "$$CARGO_TARGET_DIR/release/simulations" bench $(ARGS)
 
 bench-detect-path: setup-build setup-test ## who knows first of a bad release: Alertmanager or Turnback, on the same scrapes
-	cargo test -p tests --locked --test it detect_path:: -- --ignored --nocapture --test-threads=1 $(ARGS)
+	cargo test -p tests --locked --test quiet detect_path:: -- --ignored --nocapture --test-threads=1 $(ARGS)
 
 bench-speed: setup-build ## what a look costs on one core and how much a signal remembers, against their limits
 	cargo bench --locked -p simulations --bench speed -- $(ARGS)

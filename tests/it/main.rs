@@ -1,4 +1,5 @@
-//! All integration tests in one binary: each further binary would cost a link of ten seconds.
+//! All integration tests in one binary, for each further binary costs a link of ten seconds; only what is measured by the
+//! clock has its own, in `tests/quiet`.
 
 mod alertmanager;
 mod analyze;
@@ -8,7 +9,6 @@ mod canary;
 mod contract;
 mod crash;
 mod deploy;
-mod detect_path;
 mod edge;
 mod fuzz;
 mod git;
@@ -19,7 +19,6 @@ mod intake;
 mod kubernetes;
 mod native;
 mod practice;
-mod pushed;
 mod redis;
 mod road;
 mod runbooks;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::Signal;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::OwnedMessage;
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -148,6 +148,20 @@ impl Kafka {
             AdminOptions::new().operation_timeout(Some(REQUEST_LIMIT)).request_timeout(Some(REQUEST_LIMIT));
         for made in client.create_topics([&topic], &options).await.context("making a topic")? {
             made.map_err(|(topic, code)| anyhow!("making the topic {topic}: {code}"))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a topic more partitions.
+    ///
+    /// # Errors
+    /// If the broker refuses.
+    pub async fn grow(&self, topic: &str, partitions: usize) -> Result<()> {
+        let client: AdminClient<_> = self.config().create()?;
+        let options =
+            AdminOptions::new().operation_timeout(Some(REQUEST_LIMIT)).request_timeout(Some(REQUEST_LIMIT));
+        for grown in client.create_partitions([&NewPartitions::new(topic, partitions)], &options).await? {
+            grown.map_err(|(topic, code)| anyhow!("growing the topic {topic}: {code}"))?;
         }
         Ok(())
     }

@@ -13,6 +13,8 @@
 mod client;
 mod config;
 #[cfg(feature = "kafka")]
+mod member;
+#[cfg(feature = "kafka")]
 mod source;
 
 pub use config::KafkaSourceConfig;

@@ -28,6 +28,7 @@ use axum::http::HeaderMap;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use rules::ids::{SourceName, fingerprint};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -142,10 +143,15 @@ impl NatsSource {
             filter_subjects: self.config.subjects.clone(),
             ..Default::default()
         };
-        stream
-            .get_or_create_consumer(name, config)
+        let found = stream
+            .get_or_create_consumer(name, config.clone())
             .await
-            .map_err(|error| format!("{what}: {}", words(&error)))
+            .map_err(|error| format!("{what}: {}", words(&error)))?;
+        if as_asked(&found.cached_info().config, &config) {
+            return Ok(found);
+        }
+        tracing::info!(consumer = name, "the consumer was made for other settings and is changed");
+        stream.create_consumer(config).await.map_err(|error| format!("{what}: {}", words(&error)))
     }
 
     /// One batch: read, kept, acknowledged.
@@ -290,6 +296,23 @@ fn headers(from: Option<&NatsHeaders>) -> HeaderMap {
         }
     }
     headers
+}
+
+/// Whether a consumer that is there hears what it should: the server gives it back as it was made, whatever is asked for.
+fn as_asked(found: &consumer::Config, asked: &pull::Config) -> bool {
+    let subjects = |several: &[String], one: &str| -> BTreeSet<String> {
+        several
+            .iter()
+            .map(String::as_str)
+            .chain([one])
+            .filter(|one| !one.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    subjects(&found.filter_subjects, &found.filter_subject)
+        == subjects(&asked.filter_subjects, &asked.filter_subject)
+        && found.ack_wait == asked.ack_wait
+        && found.ack_policy == asked.ack_policy
 }
 
 #[async_trait]

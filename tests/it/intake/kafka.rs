@@ -148,6 +148,45 @@ async fn every_form_is_heard_and_what_cannot_be_read_is_put_aside() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_comes_back_with_other_topics_hears_them() -> Result<()> {
+    let broker = Kafka::start().await?;
+    broker.topic(TOPIC, 2).await?;
+    broker.topic("dead", 1).await?;
+    broker.topic("others", 2).await?;
+    let mut daemon = Daemon::start(&config(&broker.address(), "")).await?;
+    tell(&broker, "checkout", "v1").await?;
+    until_standing(&daemon, "the first news", first).await?;
+    // The group remembers what a member with a name had, and gives it the same again, whatever it asks for now.
+    daemon.kill()?;
+    broker.send("others", &[("cart".to_owned(), deployment("cart", "v1"))]).await?;
+    daemon.reconfigure(&config(&broker.address(), "").replace(TOPIC, "others"))?;
+    daemon.launch(None)?;
+    daemon.ready().await?;
+    until_standing(&daemon, "the news of the other topic", first).await?;
+    nothing_was_done(&daemon).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_comes_back_to_a_topic_that_has_grown_hears_all_of_it() -> Result<()> {
+    let broker = Kafka::start().await?;
+    broker.topic(TOPIC, 2).await?;
+    broker.topic("dead", 1).await?;
+    let mut daemon = Daemon::start(&config(&broker.address(), "")).await?;
+    tell(&broker, "checkout", "v1").await?;
+    until_standing(&daemon, "the first news", first).await?;
+    daemon.kill()?;
+    broker.grow(TOPIC, 3).await?;
+    let news = deployment("cart", "v1");
+    let record = FutureRecord::to(TOPIC).partition(2).key("cart").payload(&news);
+    let sent = broker.producer()?.send(record, SOON).await.map_err(|(error, _)| error)?;
+    ensure!(sent.partition == 2, "{sent:?}");
+    daemon.launch(None)?;
+    daemon.ready().await?;
+    until_standing(&daemon, "the news of the new partition", first).await?;
+    nothing_was_done(&daemon).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_stands_still_or_dies_is_missed_and_nothing_is_lost() -> Result<()> {
     let mut broker = Kafka::start().await?;
     broker.topic(TOPIC, 2).await?;

@@ -100,6 +100,26 @@ async fn a_stream_is_heard_and_what_cannot_be_read_comes_five_times() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_is_there_already_hears_the_subjects_of_today() -> Result<()> {
+    let server = Nats::start().await?;
+    server.stream("DEPLOY", &["deploy.>"]).await?;
+    let one = format!("{STREAM}\n      subjects: [deploy.one]");
+    let mut daemon = Daemon::start(&config(server.port(), "", &one)).await?;
+    let client = server.connect().await?;
+    publish(&client, "deploy.one", HeaderMap::new(), &deployment("checkout", "v1")).await?;
+    let first = |standing: &Value| standing["recorded"] == 1 && standing["connected"] == true;
+    until_standing(&daemon, "the first news", first).await?;
+    daemon.kill()?;
+    publish(&client, "deploy.two", HeaderMap::new(), &deployment("cart", "v1")).await?;
+    let both = one.replace("[deploy.one]", "[deploy.one, deploy.two]");
+    daemon.reconfigure(&config(server.port(), "", &both))?;
+    daemon.launch(None)?;
+    daemon.ready().await?;
+    until_standing(&daemon, "the news of the other subject", first).await?;
+    nothing_was_done(&daemon).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hint_is_heard_without_a_stream() -> Result<()> {
     let mut server = Nats::start().await?;
     let daemon = Daemon::start(&config(server.port(), "", "subjects: [\"deploy.>\"]")).await?;

@@ -73,6 +73,7 @@ impl ConsumerContext for Watching {
 pub(super) fn consumer(
     mut client: ClientConfig,
     config: &KafkaSourceConfig,
+    member: Option<String>,
     reporter: Reporter,
 ) -> Result<StreamConsumer<Watching>, String> {
     client
@@ -91,8 +92,8 @@ pub(super) fn consumer(
         .set("queued.min.messages", "1000")
         .set("fetch.message.max.bytes", "1048576")
         .set("fetch.error.backoff.ms", "200");
-    if let Some(instance) = &config.instance {
-        client.set("group.instance.id", instance);
+    if let Some(member) = member {
+        client.set("group.instance.id", member);
     }
     let watching = Watching { reporter, bad: AtomicU32::new(0) };
     client.create_with_context(watching).map_err(|error| format!("the Kafka client cannot be made: {error}"))

@@ -23,7 +23,8 @@ pub struct KafkaSourceConfig {
     #[serde(default = "group")]
     pub group: String,
     /// The name of this agent in the group, different for each. With one, an agent that was killed has its partitions
-    /// again as soon as it is back, instead of after the ten seconds in which the group waits for the dead.
+    /// again as soon as it is back, instead of after the ten seconds in which the group waits for the dead. The group
+    /// sees it with a mark of its topics behind it (`agent-1.6f0c21aa`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
     /// The services it may speak about: names, prefixes such as `shop/*`, or `*` for all.

@@ -2,6 +2,7 @@
 
 use super::KafkaSourceConfig;
 use super::client::{self, Watching};
+use super::member;
 use crate::brokers::kafka::{following, place};
 use crate::clock;
 use crate::events::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
@@ -67,12 +68,16 @@ impl KafkaSource {
         Ok(Self { reader, config: config.clone(), secrets: Arc::clone(secrets) })
     }
 
-    fn clients(
+    async fn clients(
         &self,
         reporter: &Reporter,
     ) -> Result<(StreamConsumer<Watching>, Option<FutureProducer>), String> {
         let config = self.config.connection.client(&self.secrets).map_err(|error| error.to_string())?;
-        let consumer = client::consumer(config.clone(), &self.config, reporter.clone())?;
+        let member = match &self.config.instance {
+            Some(instance) => Some(member::name(instance, &self.config.topics, &config).await?),
+            None => None,
+        };
+        let consumer = client::consumer(config.clone(), &self.config, member, reporter.clone())?;
         let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(|error| format!("cannot subscribe: {error}"))?;
         let dead = match &self.config.dead_letter_topic {
@@ -198,7 +203,12 @@ fn judge(error: &KafkaError, reporter: &Reporter) -> Option<String> {
 #[async_trait]
 impl Hearing for KafkaSource {
     async fn hear(&self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
-        let (consumer, dead) = match self.clients(reporter) {
+        let clients = tokio::select! {
+            biased;
+            () = asked_to_end(down) => return Ended::Down,
+            clients = self.clients(reporter) => clients,
+        };
+        let (consumer, dead) = match clients {
             Ok(clients) => clients,
             Err(problem) => return Ended::Broken(problem),
         };
