@@ -67,8 +67,12 @@ fn dead_record(
     letter: &DeadLetter,
     now: jiff::Timestamp,
 ) -> Result<(EventKey, NewRecord), DispatchError> {
-    // No event has such an identifier: each of theirs ends with what it is about.
-    let key = EventKey { source: source.to_string(), id: format!("dead letter {}", letter.place) };
+    // No event has such an identifier: each of theirs ends with what it is about. The same place of a topic that was
+    // made again holds another letter.
+    let key = EventKey {
+        source: source.to_string(),
+        id: format!("dead letter {} {}", letter.place, letter.mark()),
+    };
     let body = serde_json::json!({ "source": source, "letter": letter });
     Ok((key, record(DEAD_LETTER_STREAM, "dead_letter", now, &body)?))
 }

@@ -2,6 +2,7 @@
 
 use super::limits::shown;
 use base64::Engine as _;
+use rules::ids::fingerprint;
 use serde::{Deserialize, Serialize};
 
 /// Of a message that cannot be read, so many bytes are kept: whoever looks for the mistake finds it in them.
@@ -55,6 +56,12 @@ impl DeadLetter {
         Self { place: place.into(), reason, tries, body: body_kept, bytes: body.len() }
     }
 
+    /// Tells it from another letter at the same place.
+    pub(crate) fn mark(&self) -> String {
+        let (DeadBody::Text(body) | DeadBody::Base64(body)) = &self.body;
+        fingerprint(&[body, &self.bytes.to_string()], 8)
+    }
+
     /// One line for people.
     pub fn words(&self) -> String {
         format!("{} after {} tries: {}", shown(&self.place), self.tries, self.reason)
@@ -76,5 +83,10 @@ mod tests {
         assert_eq!((kept.len(), letter.bytes), (MOST_KEPT - 1, 2 * MOST_KEPT + 1));
         assert_eq!(DeadLetter::new("t/0/1", "why", 5, &[0xff]).body, DeadBody::Base64("/w==".into()));
         assert!(letter.words().contains("after 5 tries: why"), "{}", letter.words());
+        assert_eq!(
+            letter.mark(),
+            DeadLetter::new("t/0/1", "other words", 1, format!("a{text}").as_bytes()).mark()
+        );
+        assert_ne!(letter.mark(), DeadLetter::new("t/0/1", "why", 5, text.as_bytes()).mark());
     }
 }

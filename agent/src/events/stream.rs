@@ -32,6 +32,17 @@ pub struct Message<'a> {
     pub at: Option<Timestamp>,
 }
 
+impl Message<'_> {
+    /// What tells it from all others: its place, and when it was put there, for the places of a topic or stream that was
+    /// deleted and made again begin anew.
+    fn identity(&self) -> String {
+        match self.at {
+            Some(at) => format!("{}@{}", self.place, at.as_millisecond()),
+            None => self.place.clone(),
+        }
+    }
+}
+
 /// What one message says.
 #[derive(Debug)]
 pub enum Said {
@@ -112,8 +123,8 @@ impl Reader {
         }
         let mut headers = message.headers.clone();
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-        if let (true, Ok(place)) = (message.stays, HeaderValue::from_str(&message.place)) {
-            headers.insert(HeaderName::from_static("webhook-id"), place);
+        if let (true, Ok(identity)) = (message.stays, HeaderValue::from_str(&message.identity())) {
+            headers.insert(HeaderName::from_static("webhook-id"), identity);
         }
         // Time stood still while it waited: what it leaves out is as of then. A producer's clock may be ahead of ours.
         let as_of = message.at.map_or(now, |at| at.min(now));
@@ -213,6 +224,10 @@ mod tests {
     }
 
     fn read(headers: &[(&str, &str)], body: &str) -> Said {
+        read_of(headers, body, "2026-03-01T12:00:00Z")
+    }
+
+    fn read_of(headers: &[(&str, &str)], body: &str, taken: &str) -> Said {
         let mut map = HeaderMap::new();
         headers.iter().for_each(|(name, value)| header(&mut map, name, value.as_bytes()));
         let message = Message {
@@ -220,7 +235,7 @@ mod tests {
             stays: true,
             headers: map,
             body: body.as_bytes(),
-            at: Some(at("2026-03-01T12:00:00Z")),
+            at: Some(at(taken)),
         };
         reader(&["checkout"]).read(&message, at("2026-03-01T13:00:00Z"))
     }
@@ -238,6 +253,9 @@ mod tests {
         let again = news(read(&[], r#"{"service":"checkout","version":"v1"}"#));
         assert_eq!(one.id, again.id);
         assert!(one.id.starts_with("deploy/3/4711"), "{}", one.id);
+        // The topic was deleted and made again: the same place, and something else.
+        let other = news(read_of(&[], r#"{"service":"checkout","version":"v2"}"#, "2026-03-02T12:00:00Z"));
+        assert_ne!(one.id, other.id);
         let own = news(read(&[], r#"{"service":"checkout","version":"v1","id":"run-1"}"#));
         assert!(own.id.starts_with("run-1|"), "{}", own.id);
     }

@@ -8,7 +8,7 @@
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, ClientContext};
-use sha2::{Digest as _, Sha256};
+use rules::ids::fingerprint;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,12 +61,10 @@ fn sizes(client: &ClientConfig, topics: Vec<String>) -> Result<Vec<(String, usiz
 }
 
 fn marked(instance: &str, sizes: &[(String, usize)]) -> String {
-    let mut digest = Sha256::new();
-    for (topic, partitions) in sizes {
-        digest.update(format!("{topic} {partitions}\n"));
-    }
-    let digest = digest.finalize();
-    format!("{instance}.{}", hex::encode(&digest[..MARK]))
+    let sizes: Vec<String> =
+        sizes.iter().map(|(topic, partitions)| format!("{topic} {partitions}")).collect();
+    let sizes: Vec<&str> = sizes.iter().map(String::as_str).collect();
+    format!("{instance}.{}", fingerprint(&sizes, MARK))
 }
 
 #[cfg(test)]
