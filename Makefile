@@ -2,7 +2,7 @@
 # Every target looks for what it needs and installs what is missing (Debian or Ubuntu, as root); see deploy/setup/.
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz help demo build test test-crash test-intake check image measure-idle bench-detection bench-detect-path bench-speed bench-ingest setup-build setup-test setup-check
+.PHONY: fuzz help demo build test test-crash test-intake test-kafka-tls check image measure-idle bench-detection bench-detect-path bench-speed bench-ingest setup-build setup-test setup-check
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -60,6 +60,10 @@ bench-ingest: setup-build setup-test ## events a second that are kept for good, 
 
 test-intake: setup-build setup-test ## 100,000 events over Kafka and over NATS while the agent is killed 20 times and the broker restarts
 	cargo test -p tests --locked --test it intake::chaos -- --ignored --nocapture --test-threads=1 $(ARGS)
+
+test-kafka-tls: setup-build setup-test ## Kafka behind TLS with SCRAM: a build with the system's OpenSSL, against a real broker
+	@deploy/setup/packages.sh kafka-tls
+	cargo test -p tests --locked --features kafka-tls --test it intake::kafka_tls -- --nocapture $(ARGS)
 
 fuzz: setup-build ## everything that outsiders reach, 60 s for each entry (ARGS="600 hooks" for longer, and for one)
 	deploy/setup/fuzz.sh

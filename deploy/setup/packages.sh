@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that a task needs: packages.sh TASK...   (tasks: build, test, kubernetes, check, make)
+# Installs the Debian packages that a task needs: packages.sh TASK...   (tasks: build, test, kafka-tls, kubernetes, check, make)
 # Looks first and touches the network only for what is missing, so a warm run costs milliseconds.
 set -euo pipefail
 
@@ -19,6 +19,8 @@ test="$test kubernetes-client:kubectl python3-rq:/usr/lib/python3/dist-packages/
 test="$test openjdk-17-jre-headless:java curl:curl"
 # systemd-analyze measures the unit; no systemd has to run.
 test="$test systemd:systemd-analyze"
+# TLS for librdkafka, and who makes the certificates.
+kafka_tls="libssl-dev:/usr/include/openssl/ssl.h openssl:openssl"
 # What kubernetes.sh builds with; not needed once it has built.
 kubernetes="golang-1.19-go:/usr/lib/go-1.19/bin/go dpkg-dev:dpkg-source rsync:rsync jq:jq make:make"
 kubernetes="$kubernetes debian-archive-keyring:/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -38,11 +40,12 @@ for task in "$@"; do
     case "$task" in
     build) wanted="$wanted $build" ;;
     test) wanted="$wanted $test" ;;
+    kafka-tls) wanted="$wanted $kafka_tls" ;;
     kubernetes) wanted="$wanted $kubernetes" ;;
     check) wanted="$wanted $check" ;;
     make) wanted="$wanted $make" ;;
     *)
-        echo "packages.sh: unknown task '$task' (expected build, test, kubernetes, check or make)" >&2
+        echo "packages.sh: unknown task '$task' (expected build, test, kafka-tls, kubernetes, check or make)" >&2
         exit 2
         ;;
     esac

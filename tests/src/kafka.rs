@@ -2,6 +2,7 @@
 //!
 //! What it acknowledged is kept over `kill -9` of the broker: it goes to the page cache, and the machine stays up.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 /// Any identifier of a cluster will do.
 const CLUSTER: &str = "dHVybmJhY2stdGVzdHMtMQ";
 
+/// How `turnback` proves who it is at the door with TLS.
+const SCRAM: &str = "SCRAM-SHA-512";
+
 /// How a broker is set up.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
@@ -33,6 +37,19 @@ pub struct Setup {
     pub advertised: Option<u16>,
     /// Clients must say who they are: `turnback`, with this password, by SASL/PLAIN.
     pub password: Option<String>,
+    /// A second door with TLS, for those who show a certificate and say by SCRAM-SHA-512 who they are.
+    pub secure: Option<Secure>,
+}
+
+/// The second door.
+#[derive(Debug, Clone)]
+pub struct Secure {
+    /// Its certificate and key in one PEM file.
+    pub certificate: PathBuf,
+    /// Whose certificates it takes, as a PEM file.
+    pub trusted: PathBuf,
+    /// The password of `turnback`.
+    pub password: String,
 }
 
 /// A running broker, killed on drop.
@@ -41,6 +58,7 @@ pub struct Kafka {
     process: Process,
     port: u16,
     controller: u16,
+    secure: u16,
     setup: Setup,
     // Removed after the process, which works in it.
     folder: TempDir,
@@ -63,10 +81,11 @@ impl Kafka {
         let mut last = anyhow!("no attempt was made");
         for _ in 0..ATTEMPTS {
             let folder = tempfile::tempdir().context("making a folder for Kafka")?;
-            let (port, controller) = (ports::free_port()?, ports::free_port()?);
-            configure(&folder, port, controller, setup)?;
-            format(&folder)?;
-            let broker = Kafka { process: launch(&folder)?, port, controller, setup: setup.clone(), folder };
+            let (port, controller, secure) = (ports::free_port()?, ports::free_port()?, ports::free_port()?);
+            configure(&folder, port, controller, secure, setup)?;
+            format(&folder, setup)?;
+            let process = launch(&folder)?;
+            let broker = Kafka { process, port, controller, secure, setup: setup.clone(), folder };
             match broker.ready().await {
                 Ok(()) => return Ok(broker),
                 Err(error) => last = error,
@@ -78,6 +97,11 @@ impl Kafka {
     /// `host:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `host:port` of the door with TLS.
+    pub fn secure_address(&self) -> String {
+        format!("127.0.0.1:{}", self.secure)
     }
 
     /// The port alone, for a proxy before it.
@@ -125,7 +149,7 @@ impl Kafka {
     /// If it does not come up.
     pub async fn restart_with_password(&mut self, password: &str) -> Result<()> {
         self.setup.password = Some(password.to_owned());
-        configure(&self.folder, self.port, self.controller, &self.setup)?;
+        configure(&self.folder, self.port, self.controller, self.secure, &self.setup)?;
         self.restart().await
     }
 
@@ -249,15 +273,19 @@ impl Kafka {
     }
 }
 
-fn configure(folder: &TempDir, port: u16, controller: u16, setup: &Setup) -> Result<()> {
+fn configure(folder: &TempDir, port: u16, controller: u16, secure: u16, setup: &Setup) -> Result<()> {
     let protocol = if setup.password.is_some() { "SASL_PLAINTEXT" } else { "PLAINTEXT" };
     let advertised = setup.advertised.unwrap_or(port);
+    let (second, told) = match &setup.secure {
+        Some(_) => (format!(",SECURE://127.0.0.1:{secure}"), format!(",SECURE://127.0.0.1:{secure}")),
+        None => Default::default(),
+    };
     let mut text = format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=CLIENTS://127.0.0.1:{advertised}\ncontroller.listener.names=CONTROLLER\n\
+         listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{second}\n\
+         advertised.listeners=CLIENTS://127.0.0.1:{advertised}{told}\ncontroller.listener.names=CONTROLLER\n\
          inter.broker.listener.name=CLIENTS\n\
-         listener.security.protocol.map=CLIENTS:{protocol},CONTROLLER:PLAINTEXT\nlog.dirs={}\n\
+         listener.security.protocol.map=CLIENTS:{protocol},CONTROLLER:PLAINTEXT,SECURE:SASL_SSL\nlog.dirs={}\n\
          offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n",
@@ -269,6 +297,18 @@ fn configure(folder: &TempDir, port: u16, controller: u16, setup: &Setup) -> Res
              listener.name.clients.plain.sasl.jaas.config=\
              org.apache.kafka.common.security.plain.PlainLoginModule required username=\"broker\" \
              password=\"broker-secret\" user_broker=\"broker-secret\" user_turnback=\"{password}\";\n"
+        );
+    }
+    if let Some(Secure { certificate, trusted, .. }) = &setup.secure {
+        text += &format!(
+            "listener.name.secure.sasl.enabled.mechanisms={SCRAM}\n\
+             listener.name.secure.scram-sha-512.sasl.jaas.config=\
+             org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+             listener.name.secure.ssl.client.auth=required\n\
+             listener.name.secure.ssl.keystore.type=PEM\nlistener.name.secure.ssl.keystore.location={}\n\
+             listener.name.secure.ssl.truststore.type=PEM\nlistener.name.secure.ssl.truststore.location={}\n",
+            certificate.display(),
+            trusted.display()
         );
     }
     std::fs::write(folder.path().join("server.properties"), text)
@@ -287,9 +327,13 @@ fn java(folder: &TempDir, class: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn format(folder: &TempDir) -> Result<()> {
+fn format(folder: &TempDir, setup: &Setup) -> Result<()> {
     let mut command = java(folder, "kafka.tools.StorageTool")?;
-    let made = command.args(["format", "-t", CLUSTER, "-c", "server.properties"]).output();
+    command.args(["format", "-t", CLUSTER, "-c", "server.properties"]);
+    if let Some(Secure { password, .. }) = &setup.secure {
+        command.args(["--add-scram", &format!("{SCRAM}=[name=turnback,password={password}]")]);
+    }
+    let made = command.output();
     let made =
         made.context("Java is not installed? `make setup-test` does it (`openjdk-17-jre-headless`)")?;
     ensure!(

@@ -4,9 +4,13 @@
 //! next list of the cluster, up to a minute later. What has fired since the deployment is then told to its watch. What
 //! fired before it is not: the release did not begin that.
 //!
-//! In memory only: after a restart a report that still fires is repeated by its sender, and is a duplicate by then. That
-//! costs one report, not a deployment.
+//! Kept in memory, and read back from the newest events of the ledger at the start: a sender that says it once more says
+//! what is known already.
 
+use super::DispatchError;
+use super::events::{EVENT_STREAM, StoredEvent};
+use super::startup::{NEWS_AT_ONCE, body};
+use crate::ledger::Ledger;
 use jiff::Timestamp;
 use rules::deployment::{DeployEvent, Report, ReportState};
 use rules::ids::SourceName;
@@ -15,19 +19,42 @@ use std::collections::BTreeMap;
 /// Reports that are kept; of more the oldest are forgotten first. A storm of alerts is about hundreds of services.
 const MOST: usize = 2_000;
 
-/// What fires, by who said it under which identity.
+/// So many records of the ledger are read back at the start.
+const READ_BACK: i64 = 4_000;
+
+/// What was said last of each condition, by who said it under which identity.
 #[derive(Debug, Default)]
 pub(super) struct Firing {
     reports: BTreeMap<(SourceName, String), Report>,
 }
 
 impl Firing {
-    /// Takes note of a report, or of its end.
+    /// What was heard up to this record.
+    pub(super) async fn read_back(ledger: &Ledger, through: i64) -> Result<Firing, DispatchError> {
+        let mut firing = Firing::default();
+        let mut after = through.saturating_sub(READ_BACK).max(0);
+        loop {
+            let records = ledger.read_stream_after(EVENT_STREAM, after, NEWS_AT_ONCE).await?;
+            let known = records.iter().take_while(|record| record.sequence <= through);
+            let Some(last) = known.clone().last() else { return Ok(firing) };
+            after = last.sequence;
+            for record in known {
+                if let StoredEvent::Report { report, .. } = body(record)? {
+                    firing.hear(&report);
+                }
+            }
+        }
+    }
+
+    /// Takes note of a report, or of its end. What is older than what is known says nothing, and neither does a beginning
+    /// that comes after its own end.
     pub(super) fn hear(&mut self, report: &Report) {
         let key = (report.source.clone(), report.id.clone());
-        match report.state {
-            ReportState::Firing => drop(self.reports.insert(key, report.clone())),
-            ReportState::Resolved => drop(self.reports.remove(&key)),
+        let is_old = |known: &Report| {
+            known.at > report.at || (known.at == report.at && known.state == ReportState::Resolved)
+        };
+        if !self.reports.get(&key).is_some_and(is_old) {
+            self.reports.insert(key, report.clone());
         }
         while self.reports.len() > MOST {
             let oldest = self.reports.iter().min_by_key(|(_, report)| report.at).map(|(key, _)| key.clone());
@@ -40,7 +67,8 @@ impl Firing {
         let about = |report: &&Report| {
             let there =
                 report.environment.as_ref().is_none_or(|environment| *environment == event.environment);
-            report.service == event.service && there && report.at >= event.occurred_at
+            let fires = report.state == ReportState::Firing && report.at >= event.occurred_at;
+            report.service == event.service && there && fires
         };
         let mut found: Vec<Report> = self.reports.values().filter(about).cloned().collect();
         found.sort_by_key(|report: &Report| -> Timestamp { report.at });

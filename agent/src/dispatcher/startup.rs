@@ -1,6 +1,7 @@
 //! Starting: everything is read back from the ledger. Replay restores, it never decides again.
 
 use super::events::{EVENT_STREAM, StoredEvent, THOUGHT_STREAM, Thought, thought};
+use super::firing::Firing;
 use super::perform::{FLEET_STREAM, RECORD_VERSION, watch_stream};
 use super::{DispatchError, Dispatcher, Parts};
 use crate::clock;
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 /// Results of our own helpers on their way back: as many as helpers can be at work.
 const MOST_RETURNED: usize = 1_024;
 /// News read at once when it is thought about again: each may have 256 KiB.
-const NEWS_AT_ONCE: u32 = 256;
+pub(super) const NEWS_AT_ONCE: u32 = 256;
 
 impl Dispatcher {
     /// Reads the state back. Starts nothing, decides nothing.
@@ -52,7 +53,7 @@ impl Dispatcher {
             ending: false,
             timers_seen: clock::now(),
             weather: Weather::default(),
-            firing: super::firing::Firing::default(),
+            firing: Firing::default(),
             held: None,
             unwatched: 0,
         };
@@ -99,6 +100,7 @@ impl Dispatcher {
     async fn hear_again(&mut self) -> Result<(), DispatchError> {
         let mut through = thought_through(&self.parts.ledger).await?;
         let before = through;
+        self.firing = Firing::read_back(&self.parts.ledger, through).await?;
         loop {
             let records = self.parts.ledger.read_stream_after(EVENT_STREAM, through, NEWS_AT_ONCE).await?;
             let Some(last) = records.last() else { break };
@@ -215,7 +217,7 @@ async fn read_stream(ledger: &Ledger, stream: &str, after: i64) -> Result<Vec<Re
     }
 }
 
-fn body<T: DeserializeOwned>(record: &Record) -> Result<T, DispatchError> {
+pub(super) fn body<T: DeserializeOwned>(record: &Record) -> Result<T, DispatchError> {
     if record.version != RECORD_VERSION {
         return Err(DispatchError::FromTheFuture {
             what: record.stream.clone(),

@@ -411,15 +411,33 @@ async fn many_that_are_reported_at_once_are_a_storm_and_a_restart_knows_of_it() 
 
 #[tokio::test]
 async fn a_report_that_is_faster_than_the_news_of_its_deployment_is_heard_by_its_watch() {
-    // A release did not begin what fired before it.
-    for (deployed, heard) in [(30, 1), (10, 0)] {
-        let dir = tempfile::tempdir().unwrap();
-        let agent = Running::start(dir.path(), rules(None)).await;
-        agent.report("alert", ReportState::Firing, seconds_ago(20)).await;
-        agent.deploy("1", DeployKind::Deployed, seconds_ago(deployed)).await;
-        let reports =
-            |view: View<'_>| view.watches.values().map(|watch| watch.reports.len()).collect::<Vec<_>>();
-        assert_eq!(agent.look(reports).await, [heard], "deployed {deployed} s ago");
-        agent.end().await;
+    // A release did not begin what fired before it, and what was over is over, whatever comes late.
+    let cases = [
+        ("after it", 30, vec![(ReportState::Firing, 20)], 1),
+        ("before it", 10, vec![(ReportState::Firing, 20)], 0),
+        ("over", 30, vec![(ReportState::Firing, 20), (ReportState::Resolved, 20)], 0),
+        ("late", 30, vec![(ReportState::Resolved, 20), (ReportState::Firing, 20)], 0),
+        ("again", 30, vec![(ReportState::Resolved, 20), (ReportState::Firing, 15)], 1),
+    ];
+    for (what, deployed, reports, heard) in cases {
+        for restarts in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut agent = Running::start(dir.path(), rules(None)).await;
+            let now = clock::now();
+            for (number, (state, ago)) in reports.iter().enumerate() {
+                let began = Span::from_seconds(*ago).before(now);
+                agent.report(&format!("alert-{number}"), *state, began).await;
+            }
+            agent.look(|_| ()).await;
+            if restarts {
+                agent.end().await;
+                agent = Running::start(dir.path(), rules(None)).await;
+            }
+            agent.deploy("1", DeployKind::Deployed, seconds_ago(deployed)).await;
+            let reports =
+                |view: View<'_>| view.watches.values().map(|watch| watch.reports.len()).collect::<Vec<_>>();
+            assert_eq!(agent.look(reports).await, [heard], "{what}, restarted: {restarts}");
+            agent.end().await;
+        }
     }
 }

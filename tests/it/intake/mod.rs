@@ -2,5 +2,7 @@
 
 mod chaos;
 mod kafka;
+#[cfg(feature = "kafka-tls")]
+mod kafka_tls;
 mod nats;
 mod samples;
