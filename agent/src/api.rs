@@ -23,14 +23,14 @@ use crate::inlet::Inlet;
 use crate::ledger::Ledger;
 use crate::telemetry::Metrics;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, options, post};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tower_http::timeout::TimeoutLayer;
 
 /// How long one request may take, body and answer together: an approval waits for the ledger, nothing waits longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -106,8 +106,20 @@ pub fn router(shared: Arc<Shared>) -> Router {
             Problem::new(StatusCode::NOT_FOUND, "there is no such path; see the README for the list")
         })
         .layer(DefaultBodyLimit::max(crate::events::limits::MAX_BODY_BYTES))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
+        .layer(from_fn(in_time))
         .with_state(shared)
+}
+
+/// Ends a request that takes too long. Whether what it says is kept is not known then: with a status that begins with
+/// five, Alertmanager and its like say it again; with 408 they would not.
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(answer) => answer,
+        Err(_too_long) => {
+            let words = "this took too long and may have been done: look, or say it again (what is known is recognised)";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, words).into_response()
+        }
+    }
 }
 
 /// An error answer: a status and words.

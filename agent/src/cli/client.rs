@@ -212,7 +212,6 @@ impl<'a> Client<'a> {
                 ClientError::Unauthorised { words, token: self.token_words() }
             }
             StatusCode::NOT_FOUND if said.is_some() => ClientError::NotFound { words },
-            StatusCode::REQUEST_TIMEOUT => ClientError::Busy { status, words },
             status if status.is_server_error() => ClientError::Busy { status, words },
             status if status.is_client_error() && said.is_some() => ClientError::NotUnderstood { words },
             status => ClientError::Unexpected { url, problem: format!("HTTP {status} {words}") },

@@ -3,6 +3,7 @@
 use super::perform::record;
 use super::{DispatchError, Dispatcher};
 use crate::clock;
+use crate::crash;
 use crate::events::{Accepted, DeadLetter, Incoming};
 use crate::inlet::News;
 use crate::ledger::{EventKey, NewRecord, Recorded};
@@ -115,6 +116,7 @@ impl Dispatcher {
                 thoughts.push(None);
             }
         }
+        crash::point("before-news");
         let mut answers = Vec::with_capacity(rows.len());
         let mut rows = rows.into_iter().peekable();
         while rows.peek().is_some() {
