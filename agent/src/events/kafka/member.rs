@@ -5,8 +5,10 @@
 //! the group, healthy, and never hear of them. So what is subscribed to is part of the name: whoever comes back to the
 //! same has its partitions at once, and whoever comes back to something else is somebody else.
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext};
 use rules::ids::fingerprint;
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +16,8 @@ use std::time::Duration;
 
 /// How long the cluster may take to tell what its topics are made of.
 const WITHIN: Duration = Duration::from_secs(8);
+/// Of what the client has to say about a failure, so much is listened to.
+const MOST_HEARD: usize = 50;
 /// Bytes of the digest that are part of the name.
 const MARK: usize = 4;
 
@@ -32,8 +36,16 @@ pub(super) async fn name(instance: &str, topics: &[String], client: &ClientConfi
 struct Reasons(Mutex<Option<String>>);
 
 impl ClientContext for Reasons {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "kafka");
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error}: {reason}"));
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // That nobody can be reached comes after why.
+        if kept.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *kept = Some(format!("{error}: {reason}"));
+        }
     }
 }
 
@@ -44,8 +56,10 @@ fn sizes(client: &ClientConfig, topics: Vec<String>) -> Result<Vec<(String, usiz
     let client: BaseConsumer<Reasons> =
         client.create_with_context(Reasons::default()).map_err(|error| error.to_string())?;
     let why = |error: KafkaError| {
-        // Errors are heard while the client is polled.
-        let _nothing = client.poll(Duration::ZERO);
+        // They are heard while the client is polled, one at a time, among other things.
+        for _ in 0..MOST_HEARD {
+            let _no_message = client.poll(Duration::ZERO);
+        }
         let heard = client.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
         heard.unwrap_or_else(|| error.to_string())
     };
