@@ -1,6 +1,7 @@
 //! What we say about ourselves: logs, and figures in the form that Prometheus reads.
 
 use crate::inlet::Board;
+use crate::signals::SourceHealth;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -9,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tracing_subscriber::EnvFilter;
 
 /// The form of the log.
@@ -39,6 +41,11 @@ struct EventLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NameLabels {
+    source: String,
+}
+
 /// Our own figures. Clones share them.
 #[derive(Clone)]
 pub struct Metrics {
@@ -62,29 +69,27 @@ struct ResultLabels {
 struct Sources {
     connected: Family<SourceLabels, Gauge>,
     lag: Family<SourceLabels, Gauge>,
-    messages: Family<ResultLabels, Gauge>,
-    overflow: Gauge,
+    messages: Family<ResultLabels, Counter>,
+    overflow: Counter,
 }
 
 impl Sources {
     fn register(&self, registry: &mut Registry) {
         registry.register("source_connected", "Whether a source of events is heard", self.connected.clone());
         registry.register("source_lag", "Messages that wait at a source's broker", self.lag.clone());
-        let help = "Messages of a source since the start, by what became of them";
+        let help = "Messages of a source, by what became of them";
         registry.register("source_messages", help, self.messages.clone());
-        let help = "Requests with news that found the queue full since the start";
-        registry.register("queue_overflows", help, self.overflow.clone());
+        registry.register("queue_overflows", "Times that news found the queue full", self.overflow.clone());
     }
 
     fn set(&self, board: &Board) {
-        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        self.overflow.set(number(board.overflow()));
+        self.overflow.inner().store(board.overflow(), Ordering::Relaxed);
         for (name, standing) in board.standings() {
             let source = name.to_string();
             let labels = SourceLabels { source: source.clone(), kind: standing.kind };
             self.connected.get_or_create(&labels).set(i64::from(standing.connected));
             if let Some(lag) = standing.lag {
-                self.lag.get_or_create(&labels).set(number(lag));
+                self.lag.get_or_create(&labels).set(i64::try_from(lag).unwrap_or(i64::MAX));
             }
             let results = [
                 ("recorded", standing.recorded),
@@ -92,17 +97,73 @@ impl Sources {
                 ("dead_letter", standing.dead_letters),
                 ("passed_over", standing.passed_over),
             ];
-            for (result, count) in results {
-                let labels = ResultLabels { source: source.clone(), result };
-                self.messages.get_or_create(&labels).set(number(count));
-            }
+            count(&self.messages, &source, &results);
         }
+    }
+}
+
+/// Sets counters to what was counted elsewhere.
+fn count(family: &Family<ResultLabels, Counter>, source: &str, results: &[(&'static str, u64)]) {
+    for (result, counted) in results {
+        let labels = ResultLabels { source: source.to_owned(), result };
+        family.get_or_create(&labels).inner().store(*counted, Ordering::Relaxed);
+    }
+}
+
+/// Figures of the sources of signals, taken from themselves when they are asked for.
+#[derive(Default)]
+struct Signals {
+    succeeded: Family<NameLabels, Gauge>,
+    failed: Family<NameLabels, Gauge>,
+    series: Family<NameLabels, Gauge>,
+    samples: Family<ResultLabels, Counter>,
+    unreadable: Family<NameLabels, Counter>,
+}
+
+impl Signals {
+    fn register(&self, registry: &mut Registry) {
+        let help = "When a source of signals last gave data, in Unix seconds";
+        registry.register("signal_source_last_success_timestamp_seconds", help, self.succeeded.clone());
+        let help = "When a source of signals last failed, in Unix seconds";
+        registry.register("signal_source_last_error_timestamp_seconds", help, self.failed.clone());
+        let help = "Series that a source of signals holds, or gave last";
+        registry.register("signal_source_series", help, self.series.clone());
+        let help = "Samples that were pushed, by what became of them";
+        registry.register("pushed_samples", help, self.samples.clone());
+        let help = "Requests and messages with samples that could not be read";
+        registry.register("pushed_unreadable", help, self.unreadable.clone());
+    }
+
+    /// What did not happen has no figure: zero would be a time.
+    fn set(&self, source: &str, health: &SourceHealth) {
+        let labels = NameLabels { source: source.to_owned() };
+        if let Some(at) = health.last_success {
+            self.succeeded.get_or_create(&labels).set(at.as_second());
+        }
+        if let Some((at, _)) = &health.last_error {
+            self.failed.get_or_create(&labels).set(at.as_second());
+        }
+        self.series.get_or_create(&labels).set(i64::try_from(health.series).unwrap_or(i64::MAX));
+        let Some(pushed) = &health.pushed else { return };
+        let taken = &pushed.samples;
+        let results = [
+            ("kept", taken.kept + taken.histograms),
+            ("known", taken.known + taken.known_histograms),
+            ("out_of_order", taken.disorder),
+            ("too_old", taken.too_old),
+            ("in_the_future", taken.ahead),
+            ("too_many_series", taken.full),
+            ("unusable", taken.unusable),
+        ];
+        count(&self.samples, source, &results);
+        self.unreadable.get_or_create(&labels).inner().store(pushed.unreadable, Ordering::Relaxed);
     }
 }
 
 struct Inner {
     registry: Registry,
     sources: Sources,
+    signals: Signals,
     events: Family<EventLabels, Counter>,
     watches: Gauge,
     ledger: Gauge,
@@ -125,7 +186,9 @@ impl Default for Metrics {
         registry.register("ledger_head_sequence", "Number of the last record in the ledger", ledger.clone());
         let sources = Sources::default();
         sources.register(&mut registry);
-        Self { inner: Arc::new(Inner { registry, sources, events, watches, ledger }) }
+        let signals = Signals::default();
+        signals.register(&mut registry);
+        Self { inner: Arc::new(Inner { registry, sources, signals, events, watches, ledger }) }
     }
 }
 
@@ -136,8 +199,17 @@ impl Metrics {
     }
 
     /// All figures as OpenMetrics text.
-    pub fn render(&self, watches_open: usize, ledger_head: i64, board: &Board) -> String {
+    pub fn render<'a>(
+        &self,
+        watches_open: usize,
+        ledger_head: i64,
+        board: &Board,
+        signals: impl IntoIterator<Item = (&'a str, SourceHealth)>,
+    ) -> String {
         self.inner.sources.set(board);
+        for (source, health) in signals {
+            self.inner.signals.set(source, &health);
+        }
         self.inner.watches.set(i64::try_from(watches_open).unwrap_or(i64::MAX));
         self.inner.ledger.set(ledger_head);
         let mut text = String::new();
@@ -150,6 +222,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signals::{PushedHealth, pushed::Taken};
 
     #[test]
     fn figures_are_rendered() {
@@ -157,15 +230,29 @@ mod tests {
         metrics.event("event", "accepted");
         let board = Board::default();
         board.reporter(&rules::ids::SourceName::new("bus").unwrap(), "kafka", String::new()).lag(7);
-        let text = metrics.render(3, 17, &board);
+        let taken = Taken { kept: 5, full: 2, ..Default::default() };
+        let pushed = PushedHealth { samples: taken, unreadable: 1, ..Default::default() };
+        let health = SourceHealth {
+            last_success: Some("2026-03-01T12:00:00Z".parse().unwrap()),
+            series: 4,
+            pushed: Some(pushed),
+            ..Default::default()
+        };
+        let text = metrics.render(3, 17, &board, [("main", health)]);
+        assert!(!text.contains("last_error_timestamp_seconds{"), "nothing failed:\n{text}");
         for line in [
             "turnback_requests_with_news_total{kind=\"event\",result=\"accepted\"} 1",
             "turnback_watches_open 3",
             "turnback_ledger_head_sequence 17",
             "turnback_source_connected{source=\"bus\",kind=\"kafka\"} 0",
             "turnback_source_lag{source=\"bus\",kind=\"kafka\"} 7",
-            "turnback_source_messages{source=\"bus\",result=\"dead_letter\"} 0",
-            "turnback_queue_overflows 0",
+            "turnback_source_messages_total{source=\"bus\",result=\"dead_letter\"} 0",
+            "turnback_queue_overflows_total 0",
+            "turnback_signal_source_last_success_timestamp_seconds{source=\"main\"} 1772366400",
+            "turnback_signal_source_series{source=\"main\"} 4",
+            "turnback_pushed_samples_total{source=\"main\",result=\"kept\"} 5",
+            "turnback_pushed_samples_total{source=\"main\",result=\"too_many_series\"} 2",
+            "turnback_pushed_unreadable_total{source=\"main\"} 1",
             "# EOF",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");

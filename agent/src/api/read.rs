@@ -260,7 +260,8 @@ pub(super) async fn readyz(shared: State, headers: HeaderMap) -> impl IntoRespon
 /// `GET /metrics`
 pub(super) async fn metrics(shared: State) -> Result<impl IntoResponse, Problem> {
     let open = shared.look(|view| view.watches.len()).await?;
-    let text = shared.metrics.render(open, shared.ledger.head().sequence, shared.inlet.board());
+    let signals = shared.collector.sources().iter().map(|(name, source)| (name.as_str(), source.health()));
+    let text = shared.metrics.render(open, shared.ledger.head().sequence, shared.inlet.board(), signals);
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }
 

@@ -73,6 +73,6 @@ async fn who_finds_no_place_is_told_to_come_again_and_a_deployment_finds_one() -
     let events = records.iter().filter(|record| record.stream == "events").count();
     ensure!(events == 2 * WAVE + 2, "{events} events of {} alerts and one deployment", 2 * WAVE + 1);
     let metrics = daemon.client().get(daemon.url("/metrics")).send().await?.text().await?;
-    ensure!(metrics.contains(&format!("turnback_queue_overflows {refused}")), "{metrics}");
+    ensure!(metrics.contains(&format!("turnback_queue_overflows_total {refused}")), "{metrics}");
     Ok(())
 }
