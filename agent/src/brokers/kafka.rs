@@ -4,6 +4,9 @@
 //! the system's OpenSSL and adds TLS and SCRAM. What a build cannot do is an error of the configuration, not a surprise
 //! at night.
 
+#[cfg(feature = "kafka")]
+pub(crate) mod hearing;
+
 use super::list_problems;
 #[cfg(feature = "kafka")]
 use super::{BadBroker, secret};
@@ -140,40 +143,6 @@ impl KafkaConnection {
             config.set("sasl.username", &sasl.username).set("sasl.password", password);
         }
         Ok(config)
-    }
-}
-
-#[cfg(feature = "kafka")]
-pub(crate) use fetched::{following, place};
-
-/// What was fetched, whoever fetched it.
-#[cfg(feature = "kafka")]
-mod fetched {
-    use futures_util::FutureExt as _;
-    use rdkafka::consumer::{ConsumerContext, StreamConsumer};
-    use rdkafka::message::{BorrowedMessage, Message as _};
-
-    /// The message and what is there already behind it, up to so many messages and about so many bytes.
-    pub(crate) fn following<'a, C: ConsumerContext + 'static>(
-        consumer: &'a StreamConsumer<C>,
-        first: BorrowedMessage<'a>,
-        most: usize,
-        most_bytes: usize,
-    ) -> Vec<BorrowedMessage<'a>> {
-        let mut bytes = first.payload_len();
-        let mut messages = vec![first];
-        while messages.len() < most && bytes < most_bytes {
-            // An error comes again at the next turn, where it is judged.
-            let Some(Ok(message)) = consumer.recv().now_or_never() else { break };
-            bytes += message.payload_len();
-            messages.push(message);
-        }
-        messages
-    }
-
-    /// Where a message stands: `topic/partition/offset`.
-    pub(crate) fn place(message: &BorrowedMessage<'_>) -> String {
-        format!("{}/{}/{}", message.topic(), message.partition(), message.offset())
     }
 }
 

@@ -42,12 +42,12 @@ const WELL_AFTER: Duration = Duration::from_secs(60);
 #[async_trait]
 pub trait Hearing: Send + Sync {
     /// Connects, and hears until that breaks or `down` comes.
-    async fn hear(&self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended;
+    async fn hear(&mut self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended;
 }
 
 /// Hears, and begins anew whenever that breaks, after a growing pause, until the agent ends.
 pub async fn keep_hearing(
-    source: &dyn Hearing,
+    source: &mut dyn Hearing,
     inlet: &Inlet,
     reporter: &Reporter,
     down: &mut watch::Receiver<bool>,

@@ -317,7 +317,7 @@ fn as_asked(found: &consumer::Config, asked: &pull::Config) -> bool {
 
 #[async_trait]
 impl Hearing for NatsSource {
-    async fn hear(&self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
+    async fn hear(&mut self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
         let client = match self.config.connection.connect(&self.secrets, Some(reporter.clone())).await {
             Ok(client) => client,
             Err(error) => return Ended::Broken(error.to_string()),
@@ -347,7 +347,7 @@ impl Listener for NatsSource {
         format!("NATS at {}, {what}", self.config.connection.shown())
     }
 
-    async fn run(self: Box<Self>, inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
-        keep_hearing(&*self, &inlet, &reporter, &mut down).await;
+    async fn run(mut self: Box<Self>, inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
+        keep_hearing(&mut *self, &inlet, &reporter, &mut down).await;
     }
 }

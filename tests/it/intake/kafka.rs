@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
@@ -13,8 +13,8 @@ use tests::daemon::Daemon;
 use tests::kafka::{Kafka, Setup};
 use tests::wait;
 
-/// For what takes a few seconds when nothing else runs.
-const SOON: Duration = Duration::from_secs(60);
+use super::{SOON, deployment, first, nothing_was_done, until_standing};
+
 const TOPIC: &str = "deployments";
 
 fn config(address: &str, more: &str) -> String {
@@ -29,35 +29,8 @@ async fn standing(daemon: &Daemon) -> Result<Value> {
     Ok(daemon.get("/readyz").await?["event_sources"]["bus"].clone())
 }
 
-async fn until_standing(daemon: &Daemon, what: &str, good: impl Fn(&Value) -> bool) -> Result<Value> {
-    let mut last = Value::Null;
-    let waited = wait::until(what, SOON, async || {
-        last = standing(daemon).await?;
-        Ok(good(&last).then_some(last.clone()))
-    })
-    .await;
-    waited.with_context(|| format!("{last}\n{}", daemon.log()))
-}
-
-fn first(standing: &Value) -> bool {
-    standing["recorded"] == 1 && standing["connected"] == true
-}
-
-fn deployment(service: &str, version: &str) -> Vec<u8> {
-    json!({ "service": service, "version": version, "id": format!("{service}-{version}") })
-        .to_string()
-        .into_bytes()
-}
-
 async fn tell(broker: &Kafka, service: &str, version: &str) -> Result<()> {
-    broker.send(TOPIC, &[(service.to_owned(), deployment(service, version))]).await
-}
-
-/// No source's trouble is ever a reason to act.
-async fn nothing_was_done(daemon: &Daemon) -> Result<()> {
-    let plans = daemon.get("/v1/plans").await?;
-    ensure!(plans.as_array().is_some_and(Vec::is_empty), "a rollback was planned: {plans}");
-    Ok(())
+    broker.send(TOPIC, &[(service.to_owned(), deployment(service, version).into_bytes())]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,8 +66,8 @@ async fn every_form_is_heard_and_what_cannot_be_read_is_put_aside() -> Result<()
         "type": "dev.turnback.deployment.v1", "data": { "service": "cart", "version": "v2" } });
     let about_something_else =
         json!({ "specversion": "1.0", "id": "o", "source": "/shop", "type": "order.placed", "data": {} });
-    send(&[], &deployment("checkout", "v1")).await?;
-    send(&[], &deployment("checkout", "v1")).await?;
+    send(&[], deployment("checkout", "v1").as_bytes()).await?;
+    send(&[], deployment("checkout", "v1").as_bytes()).await?;
     send(&binary, br#"{"service":"cart","version":"v1"}"#).await?;
     send(&[("content-type", "application/cloudevents+json")], structured.to_string().as_bytes()).await?;
     send(&[], cdevent.to_string().as_bytes()).await?;
@@ -102,7 +75,7 @@ async fn every_form_is_heard_and_what_cannot_be_read_is_put_aside() -> Result<()
         .await?;
     send(&[], b"").await?;
     send(&[], b"{\"service\":").await?;
-    send(&[], &deployment("somebody-elses", "v1")).await?;
+    send(&[], deployment("somebody-elses", "v1").as_bytes()).await?;
     let expected = |standing: &Value| {
         standing["recorded"] == 4
             && standing["duplicates"] == 1
@@ -158,7 +131,7 @@ async fn a_member_that_comes_back_with_other_topics_hears_them() -> Result<()> {
     until_standing(&daemon, "the first news", first).await?;
     // The group remembers what a member with a name had, and gives it the same again, whatever it asks for now.
     daemon.kill()?;
-    broker.send("others", &[("cart".to_owned(), deployment("cart", "v1"))]).await?;
+    broker.send("others", &[("cart".to_owned(), deployment("cart", "v1").into_bytes())]).await?;
     daemon.reconfigure(&config(&broker.address(), "").replace(TOPIC, "others"))?;
     daemon.launch(None)?;
     daemon.ready().await?;

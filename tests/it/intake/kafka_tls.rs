@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
 use tests::daemon::Daemon;
 use tests::kafka::{Kafka, Secure, Setup};
-use tests::wait;
 
-const SOON: Duration = Duration::from_secs(60);
+use super::{deployment, until_standing};
+
 const PASSWORD: &str = "a-password-for-scram";
 
 /// Certificates of one authority.
@@ -90,16 +88,6 @@ fn config(address: &str, door: &Door<'_>) -> String {
     )
 }
 
-async fn until_standing(daemon: &Daemon, what: &str, good: impl Fn(&Value) -> bool) -> Result<Value> {
-    let mut last = Value::Null;
-    let waited = wait::until(what, SOON, async || {
-        last = daemon.get("/readyz").await?["event_sources"]["bus"].clone();
-        Ok(good(&last).then_some(last.clone()))
-    })
-    .await;
-    waited.with_context(|| format!("{last}\n{}", daemon.log()))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_right_broker_is_heard_and_only_with_the_right_proof() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -115,7 +103,7 @@ async fn only_the_right_broker_is_heard_and_only_with_the_right_proof() -> Resul
     };
     let broker = Kafka::start_with(&Setup { secure: Some(secure.clone()), ..Setup::default() }).await?;
     broker.topic("deployments", 2).await?;
-    let news = json!({ "service": "checkout", "version": "v1", "id": "run-1" }).to_string().into_bytes();
+    let news = deployment("checkout", "v1").into_bytes();
     broker.send("deployments", &[("checkout".to_owned(), news)]).await?;
 
     let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));

@@ -1,8 +1,6 @@
 //! NATS, seen from a daemon: a durable stream, hints, what cannot be read, and a server that is stopped, killed, garbled, or
 //! changes its token.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use async_nats::{HeaderMap, jetstream};
 use futures_util::StreamExt as _;
@@ -11,10 +9,8 @@ use serde_json::{Value, json};
 use tests::bad_network::{BadNetwork, Weather};
 use tests::daemon::Daemon;
 use tests::nats::Nats;
-use tests::wait;
 
-/// For what takes a few seconds when nothing else runs.
-const SOON: Duration = Duration::from_secs(60);
+use super::{SOON, deployment, first, nothing_was_done, until_standing};
 
 fn config(port: u16, connection: &str, more: &str) -> String {
     format!(
@@ -25,20 +21,6 @@ fn config(port: u16, connection: &str, more: &str) -> String {
 
 const STREAM: &str = "stream: DEPLOY\n      ack_wait: 2s\n      dead_letter_subject: dead.letters";
 
-async fn until_standing(daemon: &Daemon, what: &str, good: impl Fn(&Value) -> bool) -> Result<Value> {
-    let mut last = Value::Null;
-    let waited = wait::until(what, SOON, async || {
-        last = daemon.get("/readyz").await?["event_sources"]["bus"].clone();
-        Ok(good(&last).then_some(last.clone()))
-    })
-    .await;
-    waited.with_context(|| format!("{last}\n{}", daemon.log()))
-}
-
-fn deployment(service: &str, version: &str) -> String {
-    json!({ "service": service, "version": version, "id": format!("{service}-{version}") }).to_string()
-}
-
 async fn publish(client: &async_nats::Client, subject: &str, headers: HeaderMap, body: &str) -> Result<()> {
     let context = jetstream::new(client.clone());
     context.publish_with_headers(subject.to_owned(), headers, body.to_owned().into()).await?.await?;
@@ -47,12 +29,6 @@ async fn publish(client: &async_nats::Client, subject: &str, headers: HeaderMap,
 
 async fn tell(server: &Nats, service: &str, version: &str) -> Result<()> {
     publish(&server.connect().await?, "deploy.x", HeaderMap::new(), &deployment(service, version)).await
-}
-
-async fn nothing_was_done(daemon: &Daemon) -> Result<()> {
-    let plans = daemon.get("/v1/plans").await?;
-    ensure!(plans.as_array().is_some_and(Vec::is_empty), "a rollback was planned: {plans}");
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,7 +83,6 @@ async fn a_consumer_that_is_there_already_hears_the_subjects_of_today() -> Resul
     let mut daemon = Daemon::start(&config(server.port(), "", &one)).await?;
     let client = server.connect().await?;
     publish(&client, "deploy.one", HeaderMap::new(), &deployment("checkout", "v1")).await?;
-    let first = |standing: &Value| standing["recorded"] == 1 && standing["connected"] == true;
     until_standing(&daemon, "the first news", first).await?;
     daemon.kill()?;
     publish(&client, "deploy.two", HeaderMap::new(), &deployment("cart", "v1")).await?;

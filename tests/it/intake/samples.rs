@@ -15,8 +15,8 @@ use tests::nats::Nats;
 use tests::wait;
 use tokio::task::JoinHandle;
 
-/// For what takes a few seconds when nothing else runs.
-const SOON: Duration = Duration::from_secs(60);
+use super::SOON;
+
 /// The past that a broker has when the agent starts.
 const PAST_SECONDS: i64 = 60;
 /// How often the service tells.
@@ -313,6 +313,38 @@ async fn garbage_and_a_nats_that_stands_still_turn_nothing_back() -> Result<()> 
     ensure!(source["pushed"]["unreadable"] == 4, "nothing came twice: {source}");
     ensure!(count(&daemon, "incident_opened").await? == 0, "{}", daemon.story("shop").await);
     drop(telling);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_is_new_is_found_and_the_others_are_not_heard_again() -> Result<()> {
+    let broker = Kafka::start().await?;
+    broker.topic(TOPIC, 1).await?;
+    // A producer that was there before learns of new partitions minutes later.
+    let tell = async |partition: i32, value: u64| -> Result<()> {
+        let body = json!({ "kind": "requests", "pod": partition.to_string(), "ms": Timestamp::now().as_millisecond(),
+            "codes": [{ "code": 200, "total": value }] })
+        .to_string();
+        let record = rdkafka::producer::FutureRecord::to(TOPIC).partition(partition).key("a").payload(&body);
+        broker.producer()?.send(record, SOON).await.map(drop).map_err(|(error, _)| error.into())
+    };
+    let daemon = Daemon::start(&config(&kafka_stream(&broker.address()), ERRORS, ERRORS_ROW)).await?;
+    tell(0, 1).await?;
+    let kept = |source: &Value| source["pushed"]["samples"]["kept"].as_u64();
+    until(&daemon, "kafka", "the first partition", |source, _| kept(source) == Some(1)).await?;
+    broker.grow(TOPIC, 2).await?;
+    tell(1, 1).await?;
+    wait::until("the new partition to be found", 2 * SOON, async || {
+        let (source, standing) = health(&daemon, "kafka").await?;
+        Ok((kept(&source) == Some(2) && standing["connected"] == true).then_some(()))
+    })
+    .await
+    .with_context(|| daemon.log())?;
+    tell(0, 2).await?;
+    let (source, _) =
+        until(&daemon, "kafka", "the first partition again", |source, _| kept(source) == Some(3)).await?;
+    let samples = &source["pushed"]["samples"];
+    ensure!(samples["known"] == 0 && samples["disorder"] == 0, "heard twice: {samples}");
     Ok(())
 }
 

@@ -1,9 +1,8 @@
 //! The loop that hears Kafka.
 
 use super::KafkaSourceConfig;
-use super::client::{self, Watching};
-use super::member;
-use crate::brokers::kafka::{following, place};
+use super::{client, member};
+use crate::brokers::kafka::hearing::{Hearer, following, judge, place};
 use crate::clock;
 use crate::events::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use crate::events::stream::{Batch, Message, Reader, Said, hand_over, header};
@@ -13,11 +12,9 @@ use crate::secrets::Secrets;
 use async_trait::async_trait;
 use axum::http::HeaderMap;
 use jiff::Timestamp;
-use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::util::Timeout;
 use rdkafka::{Offset, TopicPartitionList};
 use rules::ids::SourceName;
@@ -68,10 +65,7 @@ impl KafkaSource {
         Ok(Self { reader, config: config.clone(), secrets: Arc::clone(secrets) })
     }
 
-    async fn clients(
-        &self,
-        reporter: &Reporter,
-    ) -> Result<(StreamConsumer<Watching>, Option<FutureProducer>), String> {
+    async fn clients(&self, reporter: &Reporter) -> Result<(Hearer, Option<FutureProducer>), String> {
         let config = self.config.connection.client(&self.secrets).map_err(|error| error.to_string())?;
         let member = match &self.config.instance {
             Some(instance) => Some(member::name(instance, &self.config.topics, &config).await?),
@@ -179,30 +173,9 @@ fn offsets(messages: &[BorrowedMessage<'_>]) -> TopicPartitionList {
     list
 }
 
-/// Whether an error means that the client must be made anew, and why; others are noted.
-fn judge(error: &KafkaError, reporter: &Reporter) -> Option<String> {
-    let code = error.rdkafka_error_code();
-    let broken = [
-        RDKafkaErrorCode::Fatal,
-        RDKafkaErrorCode::Authentication,
-        RDKafkaErrorCode::SaslAuthenticationFailed,
-        RDKafkaErrorCode::TopicAuthorizationFailed,
-        RDKafkaErrorCode::GroupAuthorizationFailed,
-        RDKafkaErrorCode::UnknownTopicOrPartition,
-        RDKafkaErrorCode::UnknownTopic,
-    ];
-    // After a fatal error (another one took our place in the group, say) the client hears nothing any more.
-    let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-    if fatal || code.is_some_and(|code| broken.contains(&code)) {
-        return Some(error.to_string());
-    }
-    reporter.failed(error.to_string());
-    None
-}
-
 #[async_trait]
 impl Hearing for KafkaSource {
-    async fn hear(&self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
+    async fn hear(&mut self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
         let clients = tokio::select! {
             biased;
             () = asked_to_end(down) => return Ended::Down,
@@ -259,7 +232,7 @@ impl Listener for KafkaSource {
         format!("Kafka at {}, topics {}", self.config.connection.shown(), self.config.topics.join(", "))
     }
 
-    async fn run(self: Box<Self>, inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
-        keep_hearing(&*self, &inlet, &reporter, &mut down).await;
+    async fn run(mut self: Box<Self>, inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
+        keep_hearing(&mut *self, &inlet, &reporter, &mut down).await;
     }
 }

@@ -5,25 +5,24 @@
 
 use super::config::KafkaSamplesConfig;
 use super::{Feed, Letter, MOST_AT_ONCE, MOST_BYTES, unusable};
-use crate::brokers::kafka::{following, place};
+use crate::brokers::kafka::hearing::{Hearer, Membership, following, hearer, judge, place};
 use crate::clock;
-use crate::events::listener::{Backoff, Listener, asked_to_end};
+use crate::events::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use crate::inlet::{Inlet, Reporter};
 use crate::secrets::Secrets;
 use crate::signals::SourceError;
 use crate::signals::pushed::PushedSource;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{Consumer as _, ConsumerContext, StreamConsumer};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use rules::ids::SourceName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -36,8 +35,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(2);
 /// After an error of the broker that the client library mends by itself.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
-/// Statistics come every second: so many must be bad before it counts.
-const BAD_IN_A_ROW: u32 = 5;
 
 /// A partition of a topic.
 type Place = (String, i32);
@@ -47,83 +44,22 @@ pub struct KafkaSamples {
     feed: Arc<Feed>,
     config: KafkaSamplesConfig,
     secrets: Arc<Secrets>,
+    /// What is next of each partition.
+    known: BTreeMap<Place, i64>,
 }
 
-type Opened = (Arc<StreamConsumer<Watching>>, Vec<Place>, BTreeMap<Place, i64>);
+type Opened = (Arc<Hearer>, Vec<Place>, BTreeMap<Place, i64>);
 
-/// Why hearing ended.
-enum Ended {
-    /// The agent ends.
-    Down,
+/// Until when the partitions of one assignment were heard.
+enum Heard {
     /// There are other partitions than before.
     Changed,
-    /// It has to begin anew.
-    Broken(String),
-}
-
-/// Hears what the client says about itself and tells the board.
-struct Watching {
-    reporter: Reporter,
-    hears: AtomicBool,
-    bad: AtomicU32,
-}
-
-impl ClientContext for Watching {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let is_bad = (level as i32) <= (RDKafkaLogLevel::Error as i32);
-        match is_bad {
-            true => tracing::warn!(facility, message, "kafka"),
-            false => tracing::debug!(facility, message, "kafka"),
-        }
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let reached = statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP");
-        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        // What the library calls the lag is that of a group, which we are not.
-        let lag = |next: i64, end: i64| u64::try_from(end.checked_sub(next)?).ok().filter(|_| next >= 0);
-        let lags: Vec<u64> =
-            partitions.filter_map(|partition| lag(partition.app_offset, partition.hi_offset)).collect();
-        if !lags.is_empty() {
-            self.reporter.lag(lags.iter().sum());
-        }
-        if reached && self.hears.load(Ordering::Relaxed) {
-            self.bad.store(0, Ordering::Relaxed);
-            self.reporter.up();
-        } else if self.bad.fetch_add(1, Ordering::Relaxed) + 1 >= BAD_IN_A_ROW {
-            self.reporter.down("no broker answers");
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.reporter.down("no broker can be reached"),
-            _ => self.reporter.failed(format!("{error}: {reason}")),
-        }
-    }
-}
-
-impl ConsumerContext for Watching {}
-
-fn consumer(mut client: ClientConfig, reporter: Reporter) -> Result<StreamConsumer<Watching>, String> {
-    client
-        .set("group.id", "turnback-samples")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        // Where we were is gone already: what is still there is next.
-        .set("auto.offset.reset", "earliest")
-        .set("statistics.interval.ms", "1000")
-        // What waits in our memory: 8 MiB, in portions of at most 1 MiB.
-        .set("queued.max.messages.kbytes", "8192")
-        .set("queued.min.messages", "1000")
-        .set("fetch.message.max.bytes", "1048576")
-        .set("fetch.error.backoff.ms", "200");
-    let watching = Watching { reporter, hears: AtomicBool::new(false), bad: AtomicU32::new(0) };
-    client.create_with_context(watching).map_err(|error| format!("the Kafka client cannot be made: {error}"))
+    /// That is all.
+    Ended(Ended),
 }
 
 /// The partitions of the topics as they are now.
-fn partitions(consumer: &StreamConsumer<Watching>, topics: &[String]) -> Result<Vec<Place>, String> {
+fn partitions(consumer: &Hearer, topics: &[String]) -> Result<Vec<Place>, String> {
     let mut all = Vec::new();
     for topic in topics {
         let bad = |problem: String| format!("the topic {topic} cannot be heard: {problem}");
@@ -145,7 +81,7 @@ fn partitions(consumer: &StreamConsumer<Watching>, topics: &[String]) -> Result<
 /// Begins to hear all partitions: where we were, else at `since`. Gives them, and their ends if those
 /// are not reached yet.
 fn begin(
-    consumer: &StreamConsumer<Watching>,
+    consumer: &Hearer,
     topics: &[String],
     known: &BTreeMap<Place, i64>,
     since: Timestamp,
@@ -197,36 +133,33 @@ impl KafkaSamples {
         // Secrets that are not there are found at the start, not at night.
         config.connection.client(secrets).map_err(|error| bad(error.to_string()))?;
         let feed = Feed::new(source, "kafka", config.form, &config.mapping, true)?;
-        Ok(Self { feed, config: config.clone(), secrets: Arc::clone(secrets) })
+        Ok(Self { feed, config: config.clone(), secrets: Arc::clone(secrets), known: BTreeMap::new() })
     }
 
     /// A client that hears everything, the partitions, and those of their ends that are not reached yet.
-    async fn open(&self, known: &BTreeMap<Place, i64>, reporter: &Reporter) -> Result<Opened, String> {
+    async fn open(&self, reporter: &Reporter) -> Result<Opened, String> {
         let client = self.config.connection.client(&self.secrets).map_err(|error| error.to_string())?;
-        let consumer = Arc::new(consumer(client, reporter.clone())?);
-        let (asked, topics, known) = (Arc::clone(&consumer), self.config.topics.clone(), known.clone());
+        // The client needs the name of a group, and never joins it.
+        let alone = Membership::Alone { hears: AtomicBool::new(false) };
+        let consumer = Arc::new(hearer(client, "turnback-samples", alone, reporter.clone())?);
+        let (asked, topics, known) = (Arc::clone(&consumer), self.config.topics.clone(), self.known.clone());
         let since = self.feed.since();
         let begun = tokio::task::spawn_blocking(move || begin(&asked, &topics, &known, since)).await;
         let (places, ends) = begun.map_err(|error| error.to_string())??;
         Ok((consumer, places, ends))
     }
 
-    async fn hear(
-        &self,
-        known: &mut BTreeMap<Place, i64>,
-        reporter: &Reporter,
-        down: &mut watch::Receiver<bool>,
-    ) -> Ended {
+    async fn hear_these(&mut self, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Heard {
         let opened = tokio::select! {
             biased;
-            () = asked_to_end(down) => return Ended::Down,
-            opened = self.open(known, reporter) => opened,
+            () = asked_to_end(down) => return Heard::Ended(Ended::Down),
+            opened = self.open(reporter) => opened,
         };
         let (consumer, places, mut ends) = match opened {
             Ok(opened) => opened,
-            Err(problem) => return Ended::Broken(problem),
+            Err(problem) => return Heard::Ended(Ended::Broken(problem)),
         };
-        consumer.context().hears.store(true, Ordering::Relaxed);
+        consumer.context().hears();
         reporter.up();
         let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK_EVERY, LOOK_EVERY);
         loop {
@@ -235,18 +168,18 @@ impl KafkaSamples {
             }
             let first = tokio::select! {
                 biased;
-                () = asked_to_end(down) => return Ended::Down,
+                () = asked_to_end(down) => return Heard::Ended(Ended::Down),
                 first = consumer.recv() => first,
                 () = tokio::time::sleep(QUIET), if !ends.is_empty() => {
                     // Quiet because there is nothing more, and not because nobody answers.
-                    if consumer.context().bad.load(Ordering::Relaxed) == 0 {
+                    if consumer.context().is_well() {
                         ends.clear();
                     }
                     continue;
                 }
                 _ = look.tick() => match self.look(&consumer).await {
                     Ok(now) if now == places => continue,
-                    Ok(_others) => return Ended::Changed,
+                    Ok(_others) => return Heard::Changed,
                     Err(problem) => {
                         reporter.failed(problem);
                         continue;
@@ -257,16 +190,16 @@ impl KafkaSamples {
                 Ok(message) => following(&consumer, message, MOST_AT_ONCE, MOST_BYTES),
                 Err(error) => {
                     if let Some(broken) = judge(&error, reporter) {
-                        return Ended::Broken(broken);
+                        return Heard::Ended(Ended::Broken(broken));
                     }
                     tokio::time::sleep(AFTER_ERROR).await;
                     continue;
                 }
             };
             for message in &messages {
-                known.insert((message.topic().to_owned(), message.partition()), message.offset() + 1);
+                self.known.insert((message.topic().to_owned(), message.partition()), message.offset() + 1);
             }
-            ends.retain(|place, end| known.get(place).is_none_or(|next| next < end));
+            ends.retain(|place, end| self.known.get(place).is_none_or(|next| next < end));
             self.feed.take(messages.iter().map(letter).collect(), reporter).await;
         }
     }
@@ -274,7 +207,7 @@ impl KafkaSamples {
 
 impl KafkaSamples {
     /// The partitions as they are now.
-    async fn look(&self, consumer: &Arc<StreamConsumer<Watching>>) -> Result<Vec<Place>, String> {
+    async fn look(&self, consumer: &Arc<Hearer>) -> Result<Vec<Place>, String> {
         let (consumer, topics) = (Arc::clone(consumer), self.config.topics.clone());
         let found = tokio::task::spawn_blocking(move || partitions(&consumer, &topics)).await;
         found.map_err(|error| error.to_string())?
@@ -300,24 +233,6 @@ fn letter(message: &BorrowedMessage<'_>) -> Letter {
     }
 }
 
-/// Whether an error means that the client must be made anew, and why; others are noted.
-fn judge(error: &KafkaError, reporter: &Reporter) -> Option<String> {
-    let broken = [
-        RDKafkaErrorCode::Fatal,
-        RDKafkaErrorCode::Authentication,
-        RDKafkaErrorCode::SaslAuthenticationFailed,
-        RDKafkaErrorCode::TopicAuthorizationFailed,
-        RDKafkaErrorCode::UnknownTopicOrPartition,
-        RDKafkaErrorCode::UnknownTopic,
-    ];
-    let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-    if fatal || error.rdkafka_error_code().is_some_and(|code| broken.contains(&code)) {
-        return Some(error.to_string());
-    }
-    reporter.failed(error.to_string());
-    None
-}
-
 #[async_trait]
 impl Listener for KafkaSamples {
     fn name(&self) -> &SourceName {
@@ -333,20 +248,18 @@ impl Listener for KafkaSamples {
     }
 
     /// Nothing goes through the inlet: samples are nothing for the ledger.
-    async fn run(self: Box<Self>, _inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
-        let (mut backoff, mut known) = (Backoff::default(), BTreeMap::new());
+    async fn run(mut self: Box<Self>, inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
+        keep_hearing(&mut *self, &inlet, &reporter, &mut down).await;
+    }
+}
+
+#[async_trait]
+impl Hearing for KafkaSamples {
+    async fn hear(&mut self, _: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
         loop {
-            let begun = tokio::time::Instant::now();
-            match self.hear(&mut known, &reporter, &mut down).await {
-                Ended::Down => return,
-                Ended::Changed => tracing::info!(source = %self.feed.name, "there are other partitions now"),
-                Ended::Broken(reason) => reporter.down(reason),
-            }
-            if begun.elapsed() > Duration::from_secs(60) {
-                backoff.reset();
-            }
-            if !backoff.wait(&mut down).await {
-                return;
+            match self.hear_these(reporter, down).await {
+                Heard::Changed => tracing::info!(source = %self.feed.name, "there are other partitions now"),
+                Heard::Ended(ended) => return ended,
             }
         }
     }

@@ -8,7 +8,7 @@ use super::config::NatsSamplesConfig;
 use super::{Feed, Letter, MOST_AT_ONCE, MOST_BYTES, unusable};
 use crate::brokers::nats::{following, is_connected, subscribe};
 use crate::clock;
-use crate::events::listener::{Backoff, Listener, asked_to_end};
+use crate::events::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use crate::inlet::{Inlet, Reporter};
 use crate::secrets::Secrets;
 use crate::signals::pushed::PushedSource;
@@ -37,14 +37,8 @@ pub struct NatsSamples {
     feed: Arc<Feed>,
     config: NatsSamplesConfig,
     secrets: Arc<Secrets>,
-}
-
-/// Why hearing ended.
-enum Ended {
-    /// The agent ends.
-    Down,
-    /// It has to begin anew.
-    Broken(String),
+    /// The number of the last message of the stream.
+    last: u64,
 }
 
 impl NatsSamples {
@@ -61,32 +55,20 @@ impl NatsSamples {
             return Err(unusable(source, "nats", format!("{key}: {problem}")));
         }
         let feed = Feed::new(source, "nats", config.form, &config.mapping, config.stream.is_some())?;
-        Ok(Self { feed, config: config.clone(), secrets: Arc::clone(secrets) })
-    }
-
-    async fn hear(&self, last: &mut u64, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
-        let client = match self.config.connection.connect(&self.secrets, Some(reporter.clone())).await {
-            Ok(client) => client,
-            Err(error) => return Ended::Broken(error.to_string()),
-        };
-        match &self.config.stream {
-            Some(stream) => self.hear_stream(&client, stream, last, reporter, down).await,
-            None => self.hear_subjects(&client, reporter, down).await,
-        }
+        Ok(Self { feed, config: config.clone(), secrets: Arc::clone(secrets), last: 0 })
     }
 
     async fn hear_stream(
-        &self,
+        &mut self,
         client: &Client,
         stream: &str,
-        last: &mut u64,
         reporter: &Reporter,
         down: &mut watch::Receiver<bool>,
     ) -> Ended {
         let consumer = tokio::select! {
             biased;
             () = asked_to_end(down) => return Ended::Down,
-            consumer = self.consumer(client, stream, last) => match consumer {
+            consumer = self.consumer(client, stream) => match consumer {
                 Ok(consumer) => consumer,
                 Err(problem) => return Ended::Broken(problem),
             },
@@ -122,7 +104,7 @@ impl NatsSamples {
                 if info.consumer_sequence != heard + 1 {
                     return Ended::Broken("messages were lost on the way; they are asked for again".into());
                 }
-                (heard, *last, pending) = (info.consumer_sequence, info.stream_sequence, info.pending);
+                (heard, self.last, pending) = (info.consumer_sequence, info.stream_sequence, info.pending);
                 let at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos());
                 let place = format!("{}/{}", info.stream, info.stream_sequence);
                 letters.push(letter(message, place, at.unwrap_or_else(|_| clock::now())));
@@ -137,10 +119,9 @@ impl NatsSamples {
 
     /// A consumer from behind the last message on, or from where the past begins.
     async fn consumer(
-        &self,
+        &mut self,
         client: &Client,
         stream: &str,
-        last: &mut u64,
     ) -> Result<consumer::Consumer<pull::Config>, String> {
         let context = jetstream::new(client.clone());
         let bad = |error: String| format!("the stream {stream} cannot be heard: {error}");
@@ -148,11 +129,11 @@ impl NatsSamples {
         let stream = stream
             .map_err(|_| bad("the server does not answer".into()))?
             .map_err(|error| bad(words(&error)))?;
-        if stream.cached_info().state.last_sequence < *last {
+        if stream.cached_info().state.last_sequence < self.last {
             // It was made anew, and its numbers begin anew.
-            *last = 0;
+            self.last = 0;
         }
-        let policy = match *last {
+        let policy = match self.last {
             0 => since(self.feed.since()).map_err(bad)?,
             last => DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
         };
@@ -253,20 +234,21 @@ impl Listener for NatsSamples {
     }
 
     /// Nothing goes through the inlet: samples are nothing for the ledger.
-    async fn run(self: Box<Self>, _inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
-        let (mut backoff, mut last) = (Backoff::default(), 0);
-        loop {
-            let begun = tokio::time::Instant::now();
-            match self.hear(&mut last, &reporter, &mut down).await {
-                Ended::Down => return,
-                Ended::Broken(reason) => reporter.down(reason),
-            }
-            if begun.elapsed() > Duration::from_secs(60) {
-                backoff.reset();
-            }
-            if !backoff.wait(&mut down).await {
-                return;
-            }
+    async fn run(mut self: Box<Self>, inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {
+        keep_hearing(&mut *self, &inlet, &reporter, &mut down).await;
+    }
+}
+
+#[async_trait]
+impl Hearing for NatsSamples {
+    async fn hear(&mut self, _: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
+        let client = match self.config.connection.connect(&self.secrets, Some(reporter.clone())).await {
+            Ok(client) => client,
+            Err(error) => return Ended::Broken(error.to_string()),
+        };
+        match self.config.stream.clone() {
+            Some(stream) => self.hear_stream(&client, &stream, reporter, down).await,
+            None => self.hear_subjects(&client, reporter, down).await,
         }
     }
 }
