@@ -69,6 +69,14 @@ impl NatsConnection {
         list_problems("connection.servers", &self.servers, MOST_SERVERS, good)
     }
 
+    /// The servers and what is heard there, for people.
+    pub fn shown_with(&self, stream: Option<&str>, subjects: &[String]) -> String {
+        match stream {
+            Some(stream) => format!("NATS at {}, stream {stream}", self.shown()),
+            None => format!("NATS at {}, subjects {}", self.shown(), subjects.join(", ")),
+        }
+    }
+
     /// The addresses, for people.
     pub fn shown(&self) -> String {
         self.servers.join(",")
@@ -154,27 +162,74 @@ fn tell(reporter: Option<&Reporter>, event: &Event) {
     }
 }
 
-/// Whether the client is connected now; it connects again by itself.
-pub(crate) fn is_connected(client: &Client) -> bool {
-    client.connection_state() == async_nats::connection::State::Connected
+/// What is heard of subjects of core NATS: from now on, and what is lost on the way is lost.
+pub(crate) struct Hints {
+    client: Client,
+    messages: SelectAll<Subscriber>,
+    look: tokio::time::Interval,
 }
 
-/// Subscribes to subjects of core NATS, and waits up to `within` until the server has the subscriptions.
-pub(crate) async fn subscribe(
-    client: &Client,
-    subjects: &[String],
-    within: Duration,
-) -> Result<SelectAll<Subscriber>, String> {
-    let mut subscriptions = Vec::new();
-    for subject in subjects {
-        let subscribed = client.subscribe(subject.clone()).await;
-        subscriptions.push(subscribed.map_err(|error| format!("cannot subscribe to {subject}: {error}"))?);
+impl Hints {
+    /// How long the server may take to answer.
+    const WITHIN: Duration = Duration::from_secs(5);
+    /// How often the connection is looked at; the client connects and subscribes again by itself.
+    const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+    /// Subscribes, and waits until the server has the subscriptions.
+    pub(crate) async fn subscribe(client: &Client, subjects: &[String]) -> Result<Hints, String> {
+        let mut subscriptions = Vec::new();
+        for subject in subjects {
+            let subscribed = client.subscribe(subject.clone()).await;
+            subscriptions
+                .push(subscribed.map_err(|error| format!("cannot subscribe to {subject}: {error}"))?);
+        }
+        let hints = Hints {
+            client: client.clone(),
+            messages: select_all(subscriptions),
+            look: tokio::time::interval(Self::LOOK_EVERY),
+        };
+        // The server has the subscriptions when it answers.
+        match tokio::time::timeout(Self::WITHIN, client.flush()).await {
+            Ok(Ok(())) if hints.is_connected() => Ok(hints),
+            _ => Err("NATS does not answer".into()),
+        }
     }
-    // The server has the subscriptions when it answers.
-    let reached = tokio::time::timeout(within, client.flush()).await;
-    match reached {
-        Ok(Ok(())) if is_connected(client) => Ok(select_all(subscriptions)),
-        _ => Err("NATS does not answer".into()),
+
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// The next message; meanwhile the board is told whether there is a connection.
+    pub(crate) async fn next(&mut self, reporter: &Reporter) -> Result<async_nats::Message, String> {
+        loop {
+            tokio::select! {
+                message = self.messages.next() => {
+                    return message.ok_or_else(|| "the subscriptions ended".to_owned());
+                }
+                _ = self.look.tick() => {
+                    if self.is_connected() {
+                        reporter.up();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The message and what is there already behind it, up to so many messages and about so many bytes.
+    pub(crate) fn following(
+        &mut self,
+        first: async_nats::Message,
+        most: usize,
+        most_bytes: usize,
+    ) -> Vec<async_nats::Message> {
+        let mut bytes = first.payload.len();
+        let mut batch = vec![first];
+        while batch.len() < most && bytes < most_bytes {
+            let Some(Some(message)) = self.messages.next().now_or_never() else { break };
+            bytes += message.payload.len();
+            batch.push(message);
+        }
+        batch
     }
 }
 

@@ -16,7 +16,7 @@ pub use config::NatsSourceConfig;
 use super::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use super::stream::{Batch, Message, Reader, Said, hand_over, header};
 use super::{BadSource, DeadLetter};
-use crate::brokers::nats::{following, is_connected, subscribe};
+use crate::brokers::nats::{Hints, following};
 use crate::clock;
 use crate::inlet::{Inlet, Reporter};
 use crate::secrets::Secrets;
@@ -234,26 +234,21 @@ impl NatsSource {
         reporter: &Reporter,
         down: &mut watch::Receiver<bool>,
     ) -> Ended {
-        let mut messages = match subscribe(client, &self.config.subjects, ASK_LAG).await {
-            Ok(messages) => messages,
+        let mut hints = match Hints::subscribe(client, &self.config.subjects).await {
+            Ok(hints) => hints,
             Err(problem) => return Ended::Broken(problem),
         };
         reporter.up();
-        let mut look = tokio::time::interval(HEARTBEAT);
         loop {
             let message = tokio::select! {
                 biased;
                 () = asked_to_end(down) => return Ended::Down,
-                message = messages.next() => message,
-                _ = look.tick() => {
-                    // The client connects and subscribes again by itself.
-                    if is_connected(client) {
-                        reporter.up();
-                    }
-                    continue;
-                }
+                message = hints.next(reporter) => message,
             };
-            let Some(message) = message else { return Ended::Broken("the subscriptions ended".into()) };
+            let message = match message {
+                Ok(message) => message,
+                Err(problem) => return Ended::Broken(problem),
+            };
             let place =
                 fingerprint(&[message.subject.as_str(), &String::from_utf8_lossy(&message.payload)], 16);
             let headers = headers(message.headers.as_ref());
@@ -340,11 +335,7 @@ impl Listener for NatsSource {
     }
 
     fn describe(&self) -> String {
-        let what = match &self.config.stream {
-            Some(stream) => format!("stream {stream}"),
-            None => format!("subjects {}", self.config.subjects.join(", ")),
-        };
-        format!("NATS at {}, {what}", self.config.connection.shown())
+        self.config.connection.shown_with(self.config.stream.as_deref(), &self.config.subjects)
     }
 
     async fn run(mut self: Box<Self>, inlet: Inlet, reporter: Reporter, mut down: watch::Receiver<bool>) {

@@ -6,7 +6,7 @@
 
 use super::config::NatsSamplesConfig;
 use super::{Feed, Letter, MOST_AT_ONCE, MOST_BYTES, unusable};
-use crate::brokers::nats::{following, is_connected, subscribe};
+use crate::brokers::nats::{Hints, following};
 use crate::clock;
 use crate::events::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use crate::inlet::{Inlet, Reporter};
@@ -16,7 +16,7 @@ use crate::signals::{SourceError, words};
 use async_nats::jetstream::{self, consumer, consumer::DeliverPolicy, consumer::pull};
 use async_nats::{Client, HeaderMap};
 use async_trait::async_trait;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use rules::ids::SourceName;
 use std::sync::Arc;
@@ -156,40 +156,27 @@ impl NatsSamples {
         reporter: &Reporter,
         down: &mut watch::Receiver<bool>,
     ) -> Ended {
-        let mut messages = match subscribe(client, &self.config.subjects, ASK_WITHIN).await {
-            Ok(messages) => messages,
+        let mut hints = match Hints::subscribe(client, &self.config.subjects).await {
+            Ok(hints) => hints,
             Err(problem) => return Ended::Broken(problem),
         };
         reporter.up();
-        let mut look = tokio::time::interval(HEARTBEAT);
         loop {
             let first = tokio::select! {
                 biased;
                 () = asked_to_end(down) => return Ended::Down,
-                first = messages.next() => first,
-                _ = look.tick() => {
-                    // The client connects and subscribes again by itself.
-                    if is_connected(client) {
-                        reporter.up();
-                    }
-                    continue;
-                }
+                first = hints.next(reporter) => first,
             };
-            let Some(first) = first else { return Ended::Broken("the subscriptions ended".into()) };
+            let batch = match first {
+                Ok(first) => hints.following(first, MOST_AT_ONCE, MOST_BYTES),
+                Err(problem) => return Ended::Broken(problem),
+            };
             // Each has a time of its own, in the order in which they came.
-            let now = clock::now().as_microsecond();
-            let time = |number: usize| {
-                let later = i64::try_from(number).unwrap_or_default();
-                Timestamp::from_microsecond(now.saturating_add(later)).unwrap_or_else(|_| clock::now())
-            };
-            let mut bytes = first.payload.len();
-            let mut letters = vec![letter(&first, first.subject.to_string(), time(0))];
-            while letters.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
-                let Some(Some(message)) = messages.next().now_or_never() else { break };
-                bytes += message.payload.len();
-                letters.push(letter(&message, message.subject.to_string(), time(letters.len())));
-            }
-            self.feed.take(letters, reporter).await;
+            let now = clock::now();
+            let times = (now.as_microsecond()..).map(|at| Timestamp::from_microsecond(at).unwrap_or(now));
+            let letters = batch.iter().zip(times);
+            let letters = letters.map(|(message, at)| letter(message, message.subject.to_string(), at));
+            self.feed.take(letters.collect(), reporter).await;
         }
     }
 }
@@ -226,11 +213,7 @@ impl Listener for NatsSamples {
     }
 
     fn describe(&self) -> String {
-        let what = match &self.config.stream {
-            Some(stream) => format!("stream {stream}"),
-            None => format!("subjects {}", self.config.subjects.join(", ")),
-        };
-        format!("NATS at {}, {what}", self.config.connection.shown())
+        self.config.connection.shown_with(self.config.stream.as_deref(), &self.config.subjects)
     }
 
     /// Nothing goes through the inlet: samples are nothing for the ledger.
