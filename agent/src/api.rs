@@ -18,6 +18,7 @@ pub use serve::serve;
 use crate::collector::Collector;
 use crate::dispatcher::{Message, Rules, View};
 use crate::events::EventSourceKeys;
+use crate::events::limits::{MAX_ALERTS_BYTES, MAX_BODY_BYTES};
 use crate::executor::Executor;
 use crate::inlet::Inlet;
 use crate::ledger::Ledger;
@@ -91,7 +92,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), auth::may_act));
     let news = Router::new()
         .route("/v1/events", post(intake::events).merge(options(hooks::handshake)))
-        .route("/v1/alerts", post(intake::alerts))
+        .route("/v1/alerts", post(intake::alerts).layer(DefaultBodyLimit::max(MAX_ALERTS_BYTES)))
         .route("/v1/hooks/{name}", post(hooks::hook).merge(options(hooks::handshake)));
     let ours = Router::new()
         .route("/healthz", get(read::healthz))
@@ -105,7 +106,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "there is no such path; see the README for the list")
         })
-        .layer(DefaultBodyLimit::max(crate::events::limits::MAX_BODY_BYTES))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn(in_time))
         .with_state(shared)
 }

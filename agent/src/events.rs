@@ -52,6 +52,7 @@ use limits::{MAX_BATCH, shown};
 use rules::deployment::{DeployEvent, Report};
 use rules::ids::{ServiceName, SourceName};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// One thing that was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,6 +195,11 @@ pub(crate) fn check_services(
             ),
         )),
     }
+}
+
+/// The first 16 bytes of SHA-256, as hexadecimal digits: the name of a body that has no other.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// JSON without a CloudEvents content type: our own form, a CDEvent, or a CloudEvent sent as `application/json`.

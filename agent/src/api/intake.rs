@@ -42,7 +42,10 @@ impl From<NotTaken> for Problem {
 
 /// `POST /v1/events`
 pub(super) async fn events(shared: State, headers: HeaderMap, body: Bytes) -> Receipted {
-    take(&shared, &headers, &body, "event", |key, now| parse_events(&key.name, &headers, &body, now)).await
+    take(&shared, &headers, &body, "event", |key, now| {
+        parse_events(&key.name, &*key.credential.proved(&headers, &body)?, &body, now)
+    })
+    .await
 }
 
 /// `POST /v1/alerts`

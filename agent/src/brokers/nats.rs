@@ -10,7 +10,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use rules::action::SecretRef;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Addresses to begin with; the cluster tells the others.
@@ -89,6 +89,16 @@ impl NatsConnection {
         secrets: &Arc<Secrets>,
         reporter: Option<Reporter>,
     ) -> Result<async_nats::Client, BadBroker> {
+        self.connect_noting(secrets, reporter, Refusals::default()).await
+    }
+
+    /// The same, and what the server refuses is noted.
+    pub(crate) async fn connect_noting(
+        &self,
+        secrets: &Arc<Secrets>,
+        reporter: Option<Reporter>,
+        refusals: Refusals,
+    ) -> Result<async_nats::Client, BadBroker> {
         let mut options = self
             .credential(secrets)?
             .name("turnback")
@@ -96,6 +106,9 @@ impl NatsConnection {
             .connection_timeout(CONNECT_WITHIN)
             .ping_interval(PING_EVERY)
             .event_callback(move |event| {
+                if let Event::ServerError(error) = &event {
+                    refusals.note(error.to_string());
+                }
                 let reporter = reporter.clone();
                 async move { tell(reporter.as_ref(), &event) }
             });
@@ -105,6 +118,20 @@ impl NatsConnection {
         let servers: Vec<async_nats::ServerAddr> =
             self.servers.iter().filter_map(|server| server.parse().ok()).collect();
         options.connect(servers).await.map_err(|error| BadBroker::new("connection", error.to_string()))
+    }
+}
+
+/// What the server refused last. A subscription that it refuses looks like any other to the client, and hears nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Refusals(Arc<Mutex<Option<String>>>);
+
+impl Refusals {
+    fn note(&self, words: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+    }
+
+    fn last(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -165,6 +192,7 @@ fn tell(reporter: Option<&Reporter>, event: &Event) {
 /// What is heard of subjects of core NATS: from now on, and what is lost on the way is lost.
 pub(crate) struct Hints {
     client: Client,
+    refusals: Refusals,
     messages: SelectAll<Subscriber>,
     look: tokio::time::Interval,
 }
@@ -174,20 +202,24 @@ impl Hints {
     const WITHIN: Duration = Duration::from_secs(5);
     /// How often the connection is looked at; the client connects and subscribes again by itself.
     const LOOK_EVERY: Duration = Duration::from_secs(5);
+    /// A refusal takes no longer than this to be known.
+    const FIRST_LOOK: Duration = Duration::from_secs(1);
 
     /// Subscribes, and waits until the server has the subscriptions.
-    pub(crate) async fn subscribe(client: &Client, subjects: &[String]) -> Result<Hints, String> {
+    pub(crate) async fn subscribe(
+        client: &Client,
+        subjects: &[String],
+        refusals: Refusals,
+    ) -> Result<Hints, String> {
         let mut subscriptions = Vec::new();
         for subject in subjects {
             let subscribed = client.subscribe(subject.clone()).await;
             subscriptions
                 .push(subscribed.map_err(|error| format!("cannot subscribe to {subject}: {error}"))?);
         }
-        let hints = Hints {
-            client: client.clone(),
-            messages: select_all(subscriptions),
-            look: tokio::time::interval(Self::LOOK_EVERY),
-        };
+        let mut look = tokio::time::interval(Self::LOOK_EVERY);
+        look.reset_after(Self::FIRST_LOOK);
+        let hints = Hints { client: client.clone(), refusals, messages: select_all(subscriptions), look };
         // The server has the subscriptions when it answers.
         match tokio::time::timeout(Self::WITHIN, client.flush()).await {
             Ok(Ok(())) if hints.is_connected() => Ok(hints),
@@ -199,7 +231,7 @@ impl Hints {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
-    /// The next message; meanwhile the board is told whether there is a connection.
+    /// The next message; meanwhile the board is told whether anything can be heard.
     pub(crate) async fn next(&mut self, reporter: &Reporter) -> Result<async_nats::Message, String> {
         loop {
             tokio::select! {
@@ -207,6 +239,9 @@ impl Hints {
                     return message.ok_or_else(|| "the subscriptions ended".to_owned());
                 }
                 _ = self.look.tick() => {
+                    if let Some(words) = self.refusals.last() {
+                        return Err(format!("NATS refuses: {words}"));
+                    }
                     if self.is_connected() {
                         reporter.up();
                     }

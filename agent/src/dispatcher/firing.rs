@@ -13,7 +13,7 @@ use super::startup::{NEWS_AT_ONCE, body};
 use crate::ledger::Ledger;
 use jiff::Timestamp;
 use rules::deployment::{DeployEvent, Report, ReportState};
-use rules::ids::SourceName;
+use rules::ids::{EnvironmentName, ServiceName, SourceName};
 use std::collections::BTreeMap;
 
 /// Reports that are kept; of more the oldest are forgotten first. A storm of alerts is about hundreds of services.
@@ -22,10 +22,18 @@ const MOST: usize = 2_000;
 /// So many records of the ledger are read back at the start.
 const READ_BACK: i64 = 4_000;
 
-/// What was said last of each condition, by who said it under which identity.
+/// Whose identity: it is unique for its source only together with what it is about.
+type Key = (SourceName, ServiceName, Option<EnvironmentName>, String, String);
+
+fn key(report: &Report) -> Key {
+    let Report { source, service, environment, what, id, .. } = report.clone();
+    (source, service, environment, what, id)
+}
+
+/// What was said last of each condition.
 #[derive(Debug, Default)]
 pub(super) struct Firing {
-    reports: BTreeMap<(SourceName, String), Report>,
+    reports: BTreeMap<Key, Report>,
 }
 
 impl Firing {
@@ -49,7 +57,7 @@ impl Firing {
     /// Takes note of a report, or of its end. What is older than what is known says nothing, and neither does a beginning
     /// that comes after its own end.
     pub(super) fn hear(&mut self, report: &Report) {
-        let key = (report.source.clone(), report.id.clone());
+        let key = key(report);
         let is_old = |known: &Report| {
             known.at > report.at || (known.at == report.at && known.state == ReportState::Resolved)
         };
@@ -73,5 +81,48 @@ impl Firing {
         let mut found: Vec<Report> = self.reports.values().filter(about).cloned().collect();
         found.sort_by_key(|report: &Report| -> Timestamp { report.at });
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rules::deployment::{DeployKind, Release};
+    use rules::ids::Version;
+
+    #[test]
+    fn a_suite_that_passes_for_one_service_says_nothing_about_another() {
+        let at: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let environment = EnvironmentName::new("production").unwrap();
+        let report = |service: &str, state| Report {
+            source: SourceName::new("ci").unwrap(),
+            id: "smoke".into(),
+            service: ServiceName::new(service).unwrap(),
+            environment: None,
+            what: "smoke_test_failed".into(),
+            state,
+            summary: String::new(),
+            at,
+        };
+        let mut firing = Firing::default();
+        firing.hear(&report("checkout", ReportState::Firing));
+        firing.hear(&report("cart", ReportState::Resolved));
+        let since = |service: &str| {
+            let event = DeployEvent {
+                source: SourceName::new("ci").unwrap(),
+                id: "1".into(),
+                kind: DeployKind::Deployed,
+                service: ServiceName::new(service).unwrap(),
+                environment: environment.clone(),
+                release: Release { version: Version::new("v2").unwrap() },
+                previous: None,
+                occurred_at: at,
+                sequence: None,
+                changes: None,
+                security_fix: false,
+            };
+            firing.since(&event).len()
+        };
+        assert_eq!((since("checkout"), since("cart")), (1, 0));
     }
 }

@@ -53,7 +53,7 @@ pub fn parse_alerts_with(
     body: &[u8],
     now: Timestamp,
 ) -> Result<Vec<Accepted>, Refused> {
-    let value = json::parse(body)?;
+    let value = json::parse_within(body, limits::MAX_ALERTS_BYTES)?;
     let fields = Fields::of("", &value)?;
     // Grafana says 1 and sends the shape of 4.
     match fields.text("version")? {
@@ -216,5 +216,23 @@ mod tests {
         }
         assert!(snake_case(&"LongName".repeat(40)).len() <= MAX_WHAT_BYTES);
         assert_eq!(snake_case("∆∆"), "");
+    }
+
+    #[test]
+    fn a_full_group_with_long_annotations_is_read_whole() {
+        let alert = |number: usize| {
+            serde_json::json!({
+                "status": "firing", "fingerprint": format!("{number:016x}"), "startsAt": "2026-03-01T12:00:00Z",
+                "labels": { "alertname": "Errors", "service": "checkout" },
+                "annotations": { "description": "x".repeat(3_000) }
+            })
+        };
+        let alerts: Vec<Value> = (0..MAX_BATCH).map(alert).collect();
+        let body = serde_json::json!({ "version": "4", "status": "firing", "alerts": alerts }).to_string();
+        assert!(body.len() > limits::MAX_BODY_BYTES);
+        let source = SourceName::new("am").unwrap();
+        let now = "2026-03-01T12:00:00Z".parse().unwrap();
+        let read = parse_alerts_with(&source, &AlertLabels::default(), body.as_bytes(), now).unwrap();
+        assert_eq!(read.len(), MAX_BATCH);
     }
 }

@@ -332,6 +332,37 @@ fn one_good_signature_in_a_list_is_enough_and_many_are_not_tried() {
 }
 
 #[test]
+fn a_replay_under_another_name_is_the_same_news() {
+    let github = hmac("x-hub-signature-256", "sha256=", None);
+    let source = SourceName::new("ci").unwrap();
+    let body = br#"{"service":"checkout","version":"v1"}"#;
+    let read = |credential: &Credential, pairs: &[(&'static str, &str)], now: i64| {
+        let mut all = vec![("content-type", "application/json")];
+        all.extend_from_slice(pairs);
+        let all = headers(&all);
+        let proved = credential.proved(&all, body)?;
+        crate::events::parse_events(&source, &proved, body, at(now)).map(|mut news| news.remove(0).id)
+    };
+    let first = read(&github, &[], SECONDS).unwrap();
+    // Days later, and with a header that nobody signed.
+    assert_eq!(first, read(&github, &[], SECONDS + 900_000).unwrap());
+    assert_eq!(first, read(&github, &[("webhook-id", "fresh")], SECONDS + 900_000).unwrap());
+    // Who holds a token may call a delivery what he likes.
+    let token = Credential::Bearer { tokens: vec![TOKEN.into()] };
+    assert_ne!(
+        read(&token, &[("webhook-id", "one")], SECONDS).unwrap(),
+        read(&token, &[("webhook-id", "two")], SECONDS).unwrap()
+    );
+    // The attributes of a binary CloudEvent would be unsigned.
+    let binary = [("ce-id", "1"), ("ce-source", "/ci"), ("ce-specversion", "1.0"), ("ce-type", "x")];
+    let standard = Credential::StandardWebhooks { secrets: vec![SECRET.to_vec()] };
+    for credential in [&github, &standard] {
+        let refused = read(credential, &binary, SECONDS).unwrap_err();
+        assert!(refused.status == 415 && refused.reason.contains("are not signed"), "{refused:?}");
+    }
+}
+
+#[test]
 fn empty_secrets_never_match() {
     let empty = [
         named("a", Credential::Bearer { tokens: vec![String::new()] }),

@@ -30,7 +30,6 @@ use axum::http::HeaderMap;
 use jiff::Timestamp;
 use mapping::{Mapping, Reading};
 use rules::ids::{EnvironmentName, ServiceName, SourceName};
-use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
 /// A hook, ready to be spoken to.
@@ -77,9 +76,4 @@ impl Hook {
         check_scope(&self.key, &heard.accepted)?;
         Ok(heard)
     }
-}
-
-/// The first 16 bytes of SHA-256, as hexadecimal digits.
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

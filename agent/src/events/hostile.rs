@@ -1,6 +1,6 @@
 //! Malformed and hostile bodies: each must be refused with a 4xx that names the field or the place.
 
-use super::limits::{MAX_BODY_BYTES, MAX_DEPTH};
+use super::limits::{MAX_ALERTS_BYTES, MAX_DEPTH};
 use super::samples::*;
 use super::*;
 use serde_json::json;
@@ -57,10 +57,10 @@ fn broken_bodies() -> Vec<(&'static str, Vec<u8>, u16, &'static str)> {
     vec![
         ("empty", text(""), 400, "empty"),
         ("white space", text(" \n\t "), 400, "empty"),
-        ("too long", vec![b' '; MAX_BODY_BYTES + 1], 413, "bytes"),
+        ("too long", vec![b' '; MAX_ALERTS_BYTES + 1], 413, "bytes"),
         (
             "too long a text",
-            format!("{{\"service\":\"{}\"}}", "a".repeat(MAX_BODY_BYTES)).into_bytes(),
+            format!("{{\"service\":\"{}\"}}", "a".repeat(MAX_ALERTS_BYTES)).into_bytes(),
             413,
             "bytes",
         ),

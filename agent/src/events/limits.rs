@@ -12,6 +12,10 @@ use rules::units::Span;
 /// each still fits. Bodies are not decompressed, so this is also the most that is ever held for one request.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
+/// The same for what Alertmanager sends (1 MiB): [`MAX_BATCH`] alerts with long annotations. It never tries again what is
+/// refused, and during an outage the next group is larger still.
+pub const MAX_ALERTS_BYTES: usize = 1024 * 1024;
+
 /// How deep JSON may be nested. Real events need 7 levels; half of serde_json's own limit of 128, so that ours is the
 /// one that speaks, and far below what would strain the stack of a worker thread.
 pub const MAX_DEPTH: usize = 64;

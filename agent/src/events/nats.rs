@@ -16,7 +16,7 @@ pub use config::NatsSourceConfig;
 use super::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use super::stream::{Batch, Message, Reader, Said, hand_over, header};
 use super::{BadSource, DeadLetter};
-use crate::brokers::nats::{Hints, following};
+use crate::brokers::nats::{Hints, Refusals, following};
 use crate::clock;
 use crate::inlet::{Inlet, Reporter};
 use crate::secrets::Secrets;
@@ -30,6 +30,7 @@ use jiff::Timestamp;
 use rules::ids::{SourceName, fingerprint};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -41,11 +42,13 @@ const MOST_UNACKNOWLEDGED: i64 = 512;
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// How often the server says that it is there; two missing signs are an error.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A message that was delivered so often and never got through takes the agent with it each time: it is put aside
-/// without being read.
+/// A message that was delivered so often and never got through may take the agent with it each time, or it only came along
+/// with one that does, or the disk was full: of all of them one is put aside without being read in each life of the
+/// agent, and the others are read.
 const NEVER_THROUGH: i64 = 50;
-/// How often the server is asked how much waits.
-const ASK_LAG: Duration = Duration::from_secs(5);
+/// How often the consumer is asked how it is doing, and the first time.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const FIRST_LOOK: Duration = Duration::from_millis(500);
 /// The pause before what cannot be read comes again; it doubles with each delivery.
 const COME_AGAIN: Duration = Duration::from_millis(250);
 
@@ -54,6 +57,8 @@ pub struct NatsSource {
     reader: Reader,
     config: NatsSourceConfig,
     secrets: Arc<Secrets>,
+    /// Whether a message was put aside unread in this life.
+    gave_up: AtomicBool,
 }
 
 impl NatsSource {
@@ -74,7 +79,8 @@ impl NatsSource {
                 .collect::<Vec<_>>()
                 .join("; "))
         })?;
-        Ok(Self { reader, config: config.clone(), secrets: Arc::clone(secrets) })
+        let gave_up = AtomicBool::new(false);
+        Ok(Self { reader, config: config.clone(), secrets: Arc::clone(secrets), gave_up })
     }
 
     async fn hear_stream(
@@ -98,17 +104,21 @@ impl NatsSource {
             Ok(messages) => messages,
             Err(error) => return Ended::Broken(format!("nothing can be fetched: {error}")),
         };
-        reporter.up();
-        let mut lag = tokio::time::interval(ASK_LAG);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.reset_after(FIRST_LOOK);
         loop {
             let first = tokio::select! {
                 biased;
                 () = asked_to_end(down) => return Ended::Down,
                 first = messages.next() => first,
-                _ = lag.tick() => {
-                    // A server that does not answer is found by its missing heartbeat.
-                    if let Ok(Ok(info)) = tokio::time::timeout(ASK_LAG, consumer.get_info()).await {
+                _ = look.tick() => {
+                    // A server that does not answer is found by its missing heartbeat. One that answers may still have
+                    // refused what we pull with.
+                    if let Ok(Ok(info)) = tokio::time::timeout(LOOK_EVERY, consumer.get_info()).await {
                         reporter.lag(info.num_pending + info.num_ack_pending as u64);
+                        if info.num_waiting > 0 {
+                            reporter.up();
+                        }
                     }
                     continue;
                 }
@@ -176,7 +186,7 @@ impl NatsSource {
                 body: &message.payload,
                 at,
             };
-            if delivered > NEVER_THROUGH {
+            if delivered > NEVER_THROUGH && !self.gave_up.swap(true, Ordering::Relaxed) {
                 let words =
                     "it was delivered again and again and never got through; it was not read this time";
                 batch.news.dead.push(DeadLetter::new(&read.place, words, tries, read.body));
@@ -230,15 +240,15 @@ impl NatsSource {
     async fn hear_subjects(
         &self,
         client: &Client,
+        refusals: Refusals,
         inlet: &Inlet,
         reporter: &Reporter,
         down: &mut watch::Receiver<bool>,
     ) -> Ended {
-        let mut hints = match Hints::subscribe(client, &self.config.subjects).await {
+        let mut hints = match Hints::subscribe(client, &self.config.subjects, refusals).await {
             Ok(hints) => hints,
             Err(problem) => return Ended::Broken(problem),
         };
-        reporter.up();
         loop {
             let message = tokio::select! {
                 biased;
@@ -313,13 +323,17 @@ fn as_asked(found: &consumer::Config, asked: &pull::Config) -> bool {
 #[async_trait]
 impl Hearing for NatsSource {
     async fn hear(&mut self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
-        let client = match self.config.connection.connect(&self.secrets, Some(reporter.clone())).await {
+        let refusals = Refusals::default();
+        let connection = &self.config.connection;
+        let connected =
+            connection.connect_noting(&self.secrets, Some(reporter.clone()), refusals.clone()).await;
+        let client = match connected {
             Ok(client) => client,
             Err(error) => return Ended::Broken(error.to_string()),
         };
         match &self.config.stream {
             Some(stream) => self.hear_stream(&client, stream, inlet, reporter, down).await,
-            None => self.hear_subjects(&client, inlet, reporter, down).await,
+            None => self.hear_subjects(&client, refusals, inlet, reporter, down).await,
         }
     }
 }

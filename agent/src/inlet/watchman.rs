@@ -16,6 +16,8 @@ use tokio::sync::watch;
 
 /// A broker that restarts, or a rebalance, is over by then.
 const CUT_OFF_AFTER: Span = Span::from_minutes(2);
+/// What was heard for so long without a break is heard again.
+const STEADY_AFTER: Span = Span::from_minutes(1);
 /// What goes on happening is told again after this long, with how much it was.
 const TELL_AGAIN: Span = Span::from_minutes(10);
 /// Between two looks at the board.
@@ -25,6 +27,8 @@ const EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Watchman {
     cut_off: BTreeSet<SourceName>,
+    /// Since when a source has not been steady.
+    trouble: BTreeMap<SourceName, Timestamp>,
     dead: BTreeMap<SourceName, Told>,
     overflow: Told,
 }
@@ -84,16 +88,27 @@ impl Watchman {
     }
 
     fn connection(&mut self, name: &SourceName, standing: &Standing, now: Timestamp) -> Option<Message> {
-        let long = !standing.connected && Span::between(standing.since, now) >= CUT_OFF_AFTER;
+        // What comes for seconds and goes again is not back.
+        let is_steady = standing.connected && Span::between(standing.since, now) >= STEADY_AFTER;
+        if is_steady {
+            self.trouble.remove(name);
+        } else if !standing.connected {
+            self.trouble.entry(name.clone()).or_insert(standing.since);
+        }
+        let since = self.trouble.get(name).copied();
+        let long =
+            !standing.connected && since.is_some_and(|since| Span::between(since, now) >= CUT_OFF_AFTER);
         if long && self.cut_off.insert(name.clone()) {
             let why = standing.last_error.as_ref().map_or("", |(_, why)| why.as_str());
             let blind = standing.kind.ends_with("-samples");
             let missing = if blind { "we are blind to its samples" } else { "deployments may go unseen" };
             let title = format!("cut off from {name}: {missing}");
-            let text = format!("{} has not been heard since {}. {why}", standing.source, standing.since);
+            let since = since.unwrap_or(standing.since);
+            let text =
+                format!("{} has not been heard, or not for a minute, since {since}. {why}", standing.source);
             return Some(page("source_cut_off", name.as_str(), title, text, now));
         }
-        if standing.connected && self.cut_off.remove(name) {
+        if is_steady && self.cut_off.remove(name) {
             let title = format!("hears {name} again");
             let message = page("source_back", name.as_str(), title, String::new(), now);
             return Some(Message { page: false, severity: None, ..message });
@@ -136,9 +151,31 @@ mod tests {
         assert!(told[0].page && told[0].text.contains("no broker answers"), "{told:?}");
         assert!(watchman.look(&board, later(900)).is_empty(), "it is told once");
         reporter.up();
+        assert!(watchman.look(&board, later(30)).is_empty(), "it may go again");
         let back = watchman.look(&board, later(901));
         assert!(!back[0].page && back[0].kind == "source_back", "{back:?}");
         assert!(watchman.look(&board, later(902)).is_empty());
+    }
+
+    #[test]
+    fn a_source_that_comes_and_goes_is_cut_off() {
+        let (board, mut watchman) = (Board::default(), Watchman::default());
+        let name = SourceName::new("bus").unwrap();
+        board.reporter(&name, "nats", "NATS at a:4222".into());
+        let now = clock::now();
+        let later = |seconds| Span::from_seconds(seconds).after(now);
+        let (_, mut standing) = board.standings().into_iter().next().unwrap();
+        let mut told = Vec::new();
+        for second in (0..180).step_by(15) {
+            for (connected, at) in [(false, later(second)), (true, later(second + 10))] {
+                (standing.connected, standing.since) = (connected, at);
+                told.extend(watchman.connection(&name, &standing, at));
+            }
+        }
+        assert!(watchman.connection(&name, &standing, later(230)).is_none(), "not steady yet");
+        let back = watchman.connection(&name, &standing, later(236)).unwrap();
+        assert_eq!(back.kind, "source_back");
+        assert!(told.len() == 1 && told[0].kind == "source_cut_off", "{told:?}");
     }
 
     #[test]

@@ -25,6 +25,8 @@ fn alerts(number: usize) -> serde_json::Value {
 async fn tell(daemon: &Daemon, numbers: std::ops::Range<usize>) -> Result<Vec<(StatusCode, String)>> {
     let one = async |number| {
         let request = daemon.client().post(daemon.url("/v1/alerts")).bearer_auth(TOKEN).json(&alerts(number));
+        // A connection that waits for its next request is closed after ten seconds, perhaps just when it is used again.
+        let request = request.header("connection", "close");
         let answer = request.timeout(Duration::from_secs(60)).send().await.context("telling of an alert")?;
         anyhow::Ok((answer.status(), answer.text().await.context("reading what is answered")?))
     };

@@ -1,6 +1,8 @@
 //! NATS, seen from a daemon: a durable stream, hints, what cannot be read, and a server that is stopped, killed, garbled, or
 //! changes its token.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use async_nats::{HeaderMap, jetstream};
 use futures_util::StreamExt as _;
@@ -116,6 +118,42 @@ async fn a_hint_is_heard_without_a_stream() -> Result<()> {
     client.flush().await?;
     until_standing(&daemon, "the hint after the return", |standing| standing["recorded"] == 2).await?;
     nothing_was_done(&daemon).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_refuses_is_not_heard_and_never_said_to_be() -> Result<()> {
+    // The agent may connect and ask, and neither subscribe to what it wants nor pull.
+    let refuses = "authorization { users: [{ user: agent, password: secret, permissions: { subscribe: { allow: [\"_INBOX.>\"] }, \
+                   publish: { deny: [\"$JS.API.CONSUMER.MSG.NEXT.>\"] } } }, { user: admin, password: secret }] }";
+    let server = Nats::start_with(refuses).await?;
+    let admin = async_nats::ConnectOptions::with_user_and_password("admin".into(), "secret".into());
+    let admin = admin.connect(server.url()).await?;
+    let stream = jetstream::stream::Config {
+        name: "DEPLOY".into(),
+        subjects: vec!["deploy.>".into()],
+        ..Default::default()
+    };
+    jetstream::new(admin).create_stream(stream).await?;
+    let password = tempfile::NamedTempFile::new()?;
+    std::fs::write(password.path(), "secret")?;
+    let credential = format!(
+        ", credential: {{ password: {{ user: agent, password: {{ file: {} }} }} }}",
+        password.path().display()
+    );
+    for hears in ["subjects: [\"deploy.>\"]", STREAM] {
+        let daemon = Daemon::start(&config(server.port(), &credential, hears)).await?;
+        let refused = |standing: &Value| {
+            standing["connected"] == false && standing["last_error"].to_string().contains("ermissions")
+        };
+        until_standing(&daemon, "the refusal to be said", refused).await?;
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < Duration::from_secs(20) {
+            let standing = daemon.get("/readyz").await?["event_sources"]["bus"].clone();
+            ensure!(standing["connected"] == false, "{hears}: {standing}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

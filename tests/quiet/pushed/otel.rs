@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_otlp::{MetricExporter, WithExportConfig as _, WithHttpConfig as _};
@@ -15,7 +15,7 @@ use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
 use serde_json::Value;
 use tests::wait;
 
-use super::{PAST, PATIENCE, PUSH_TOKEN, daemon, decided_at_once, health};
+use super::{GOES, PAST, PATIENCE, PUSH_TOKEN, daemon, decided_at_once, health};
 
 const EXPORT_INTERVAL: Duration = Duration::from_millis(250);
 /// The service answers one request in so long: 200 a second.
@@ -86,8 +86,8 @@ fn rustls_provider() -> Result<()> {
     tests::http::client().map(drop)
 }
 
-#[tokio::test]
-async fn a_bad_release_is_turned_back_at_once_when_the_sdk_tells_of_it() -> Result<()> {
+/// Whether a bad release was decided at once.
+async fn go() -> Result<bool> {
     let mut daemon = daemon("http_requests_total{job=\"shop\"}")?;
     daemon.launch(None)?;
     daemon.ready().await?;
@@ -100,8 +100,19 @@ async fn a_bad_release_is_turned_back_at_once_when_the_sdk_tells_of_it() -> Resu
     tokio::time::sleep(PAST).await;
     service.fails_one_in.store(5, Relaxed);
     daemon.deployed("shop", "v2", Some("v1")).await?;
-    decided_at_once(&daemon, "OpenTelemetry").await?;
-    service.end()
+    let at_once = decided_at_once(&daemon, "OpenTelemetry").await?;
+    service.end()?;
+    Ok(at_once)
+}
+
+#[tokio::test]
+async fn a_bad_release_is_turned_back_at_once_when_the_sdk_tells_of_it() -> Result<()> {
+    for _ in 0..GOES {
+        if go().await? {
+            return Ok(());
+        }
+    }
+    bail!("never at once in {GOES} goes");
 }
 
 #[tokio::test]

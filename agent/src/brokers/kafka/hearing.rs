@@ -55,7 +55,8 @@ pub(crate) fn hearer(
         .set("queued.min.messages", "1000")
         .set("fetch.message.max.bytes", "1048576")
         .set("fetch.error.backoff.ms", "200");
-    let watching = Watching { reporter, membership, bad: AtomicU32::new(0) };
+    // Not well before the first statistics say so.
+    let watching = Watching { reporter, membership, bad: AtomicU32::new(1) };
     client.create_with_context(watching).map_err(|error| format!("the Kafka client cannot be made: {error}"))
 }
 
@@ -67,7 +68,7 @@ impl Watching {
         }
     }
 
-    /// Whether the last statistics were good.
+    /// Whether there were statistics, and the last ones were good.
     pub(crate) fn is_well(&self) -> bool {
         self.bad.load(Ordering::Relaxed) == 0
     }
@@ -102,6 +103,17 @@ impl Watching {
     }
 }
 
+/// Whether there is a connection to the leader of every partition that is fetched: the others may be well, and it is not
+/// heard.
+fn has_leaders(statistics: &Statistics) -> bool {
+    let up = |id: i32| statistics.brokers.values().any(|broker| broker.nodeid == id && broker.state == "UP");
+    let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+    let mut fetched = partitions.filter(|partition| {
+        partition.partition >= 0 && !matches!(partition.fetch_state.as_str(), "none" | "stopping" | "stopped")
+    });
+    fetched.all(|partition| up(partition.leader))
+}
+
 impl ClientContext for Watching {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let is_bad = (level as i32) <= (RDKafkaLogLevel::Error as i32);
@@ -116,9 +128,10 @@ impl ClientContext for Watching {
         if let Some(lag) = self.lag(&statistics) {
             self.reporter.lag(lag);
         }
-        let well = match reached {
-            true => self.has_partitions(&statistics),
-            false => Err("no broker answers"),
+        let well = match (reached, has_leaders(&statistics)) {
+            (false, _) => Err("no broker answers"),
+            (true, false) => Err("the leader of a partition cannot be reached"),
+            (true, true) => self.has_partitions(&statistics),
         };
         match well {
             Ok(()) => {
@@ -170,22 +183,27 @@ pub(crate) fn judge(error: &KafkaError, reporter: &Reporter) -> Option<String> {
     None
 }
 
-/// The message and what is there already behind it, up to so many messages and about so many bytes.
+/// The message and what is there already behind it, up to so many messages and about so many bytes; and the error that
+/// ended them, if one did: the library says most of them once only.
 pub(crate) fn following<'a>(
     consumer: &'a Hearer,
     first: BorrowedMessage<'a>,
     most: usize,
     most_bytes: usize,
-) -> Vec<BorrowedMessage<'a>> {
+) -> (Vec<BorrowedMessage<'a>>, Option<KafkaError>) {
     let mut bytes = first.payload_len();
     let mut messages = vec![first];
     while messages.len() < most && bytes < most_bytes {
-        // An error comes again at the next turn, where it is judged.
-        let Some(Ok(message)) = consumer.recv().now_or_never() else { break };
-        bytes += message.payload_len();
-        messages.push(message);
+        match consumer.recv().now_or_never() {
+            Some(Ok(message)) => {
+                bytes += message.payload_len();
+                messages.push(message);
+            }
+            Some(Err(error)) => return (messages, Some(error)),
+            None => break,
+        }
     }
-    messages
+    (messages, None)
 }
 
 /// Where a message stands: `topic/partition/offset`.

@@ -6,7 +6,7 @@ use crate::events::hooks::HookConfig;
 use crate::signals::pushed::PushedConfig;
 use crate::signals::pushed::stream::board_name;
 use rules::ids::SourceName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     let EventsConfig { sources, hooks, kafka, nats, kubernetes } = &subject.config.events;
@@ -32,6 +32,21 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     for (name, source) in kubernetes {
         subject.add_all(findings, &["events", "kubernetes", name.as_str()], source.problems());
     }
+    let members = nats.iter().filter_map(|(name, source)| {
+        let stream = source.stream.as_ref()?;
+        Some((
+            name,
+            format!("the consumer {} of the stream {stream} at", source.consumer),
+            &source.connection.servers,
+        ))
+    });
+    one_reader_each(subject, findings, "nats", "consumer", members);
+    let members = kafka.iter().flat_map(|(name, source)| {
+        source.topics.iter().map(move |topic| {
+            (name, format!("the group {} of the topic {topic} at", source.group), &source.connection.brokers)
+        })
+    });
+    one_reader_each(subject, findings, "kafka", "group", members);
     let names = [
         ("sources", sources.keys().collect::<Vec<_>>()),
         ("hooks", hooks.keys().collect()),
@@ -83,6 +98,29 @@ pub(super) fn check_streams(
             && let Some(finding) = subject.add(findings, &["signals", "pushed", name], kind, problem)
         {
             finding.advice = Some("give the source another name: letters, digits and ._-".into());
+        }
+    }
+}
+
+/// Of several sources that share a place at a broker each would get a part of the messages, and some of those be for
+/// another one.
+fn one_reader_each<'a>(
+    subject: &Subject<'_>,
+    findings: &mut Findings,
+    kind: &str,
+    key: &str,
+    members: impl Iterator<Item = (&'a SourceName, String, &'a Vec<String>)>,
+) {
+    let mut seen: BTreeMap<(String, BTreeSet<&String>), &SourceName> = BTreeMap::new();
+    for (name, place, servers) in members {
+        let text = format!("{place} {} is read by", servers.join(","));
+        if let Some(other) = seen.insert((place, servers.iter().collect()), name)
+            && other != name
+        {
+            let text = format!("{text} the source `{other}`, too: each would hear a part of the messages");
+            if let Some(finding) = subject.add(findings, &["events", kind, name.as_str()], key, text) {
+                finding.advice = Some(format!("give each source a `{key}` of its own"));
+            }
         }
     }
 }

@@ -255,6 +255,24 @@ pub(super) const CASES: &[Case] = &[
         &[(3, "events.hooks.x", "there is already a source `x`")],
     ),
     (
+        "two sources that would divide the messages of one consumer between them",
+        "events:\n  nats:\n    a: { connection: { servers: ['nats://a:4222'] }, stream: S, subjects: [s.a], services: [a] }\n    \
+         b: { connection: { servers: ['nats://a:4222'] }, stream: S, subjects: [s.b], services: [b] }\n    \
+         c: { connection: { servers: ['nats://a:4222'] }, stream: S, consumer: c, services: [c] }\n",
+        &[(
+            4,
+            "events.nats.b.consumer",
+            "the consumer turnback of the stream S at nats://a:4222 is read by the source `a`",
+        )],
+    ),
+    (
+        "two sources of one group over the same topic",
+        "events:\n  kafka:\n    a: { connection: { brokers: ['a:1'] }, topics: [x, y], services: [a] }\n    \
+         b: { connection: { brokers: ['a:1'] }, topics: [y, z], services: [b] }\n    \
+         c: { connection: { brokers: ['a:1'] }, topics: [z], group: c, services: [c] }\n",
+        &[(4, "events.kafka.b.group", "the group turnback of the topic y at a:1 is read by the source `a`")],
+    ),
+    (
         "a source that proves nothing",
         "events: { sources: { x: { credential: { nobody: {} }, services: [a] } } }\n",
         &[(1, "events.sources.x.credential.nobody", "for hooks only")],

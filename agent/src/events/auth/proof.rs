@@ -10,8 +10,9 @@
 //!   base64), so that no second spelling of a valid signature exists.
 //! * Several secrets may be good at once, for the time in which a key is replaced. All are tried, to the end.
 
+use crate::events::{Refused, cloudevents, digest};
 use axum::http::HeaderMap;
-use axum::http::header::{AUTHORIZATION, HeaderName};
+use axum::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -20,6 +21,7 @@ use rules::units::Span;
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
+use std::borrow::Cow;
 use std::fmt;
 use subtle::ConstantTimeEq as _;
 
@@ -216,6 +218,27 @@ impl Credential {
             Credential::StandardWebhooks { .. } | Credential::Broker => only(headers, "webhook-id").ok(),
             _ => None,
         }
+    }
+
+    /// The headers as far as they are proved, for readers that find what a message is in them. Where only the body is
+    /// signed, a replay could call itself something else: there the body is its own name, and an event whose attributes
+    /// are headers is refused.
+    pub fn proved<'h>(&self, headers: &'h HeaderMap, body: &[u8]) -> Result<Cow<'h, HeaderMap>, Refused> {
+        if !matches!(self, Credential::Hmac(_) | Credential::StandardWebhooks { .. }) {
+            return Ok(Cow::Borrowed(headers));
+        }
+        if cloudevents::is_binary(headers) {
+            let words = "the attributes of this CloudEvent are headers, which are not signed; send it whole in the body, as \
+                         application/cloudevents+json";
+            return Err(Refused::new(415, words));
+        }
+        if self.signed_identity(headers).is_some() {
+            return Ok(Cow::Borrowed(headers));
+        }
+        let mut proved = headers.clone();
+        let name = HeaderValue::try_from(format!("sha256:{}", digest(body)));
+        proved.insert("webhook-id", name.map_err(|error| Refused::new(500, error.to_string()))?);
+        Ok(Cow::Owned(proved))
     }
 }
 

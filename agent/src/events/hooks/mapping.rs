@@ -310,7 +310,7 @@ impl Reading<'_> {
     fn delivery(&self) -> Result<String, Refused> {
         match self.signed_delivery() {
             Some(id) => limits::identity("header webhook-id", id),
-            None => Ok(format!("sha256:{}", super::digest(self.raw))),
+            None => Ok(format!("sha256:{}", crate::events::digest(self.raw))),
         }
     }
 

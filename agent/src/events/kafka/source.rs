@@ -191,7 +191,7 @@ impl Hearing for KafkaSource {
                 () = asked_to_end(down) => return Ended::Down,
                 first = consumer.recv() => first,
             };
-            let messages = match first {
+            let (messages, error) = match first {
                 Ok(message) => following(&consumer, message, MOST_AT_ONCE, MOST_BYTES),
                 Err(error) => {
                     if let Some(broken) = judge(&error, reporter) {
@@ -213,6 +213,9 @@ impl Hearing for KafkaSource {
             if let Err(error) = consumer.commit(&offsets, CommitMode::Async) {
                 // Another member has the partition by now; what was recorded is recognised there.
                 reporter.failed(format!("the offsets could not be committed: {error}"));
+            }
+            if let Some(broken) = error.and_then(|error| judge(&error, reporter)) {
+                return Ended::Broken(broken);
             }
         }
     }

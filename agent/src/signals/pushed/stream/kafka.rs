@@ -186,7 +186,7 @@ impl KafkaSamples {
                     }
                 },
             };
-            let messages = match first {
+            let (messages, error) = match first {
                 Ok(message) => following(&consumer, message, MOST_AT_ONCE, MOST_BYTES),
                 Err(error) => {
                     if let Some(broken) = judge(&error, reporter) {
@@ -201,6 +201,9 @@ impl KafkaSamples {
             }
             ends.retain(|place, end| self.known.get(place).is_none_or(|next| next < end));
             self.feed.take(messages.iter().map(letter).collect(), reporter).await;
+            if let Some(broken) = error.and_then(|error| judge(&error, reporter)) {
+                return Heard::Ended(Ended::Broken(broken));
+            }
         }
     }
 }

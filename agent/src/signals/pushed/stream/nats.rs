@@ -6,7 +6,7 @@
 
 use super::config::NatsSamplesConfig;
 use super::{Feed, Letter, MOST_AT_ONCE, MOST_BYTES, unusable};
-use crate::brokers::nats::{Hints, following};
+use crate::brokers::nats::{Hints, Refusals, following};
 use crate::clock;
 use crate::events::listener::{Ended, Hearing, Listener, asked_to_end, keep_hearing};
 use crate::inlet::{Inlet, Reporter};
@@ -29,7 +29,11 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 /// When the server forgets a consumer that nobody asks.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
-/// The past is there when nothing is pending, or when nothing more has come for so long.
+/// How often the consumer is asked how it is doing, and the first time.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+/// The past is there when the last message says that nothing is pending; or the server says so, and nothing more has come
+/// for so long.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// Hears samples from a stream or from subjects of NATS.
@@ -78,17 +82,28 @@ impl NatsSamples {
             Ok(messages) => messages,
             Err(error) => return Ended::Broken(format!("nothing can be fetched: {error}")),
         };
-        reporter.up();
         if consumer.cached_info().num_pending == 0 {
             self.feed.tell_past();
         }
-        let mut heard = 0;
+        let (mut heard, mut all_sent) = (0, false);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.reset_after(FIRST_LOOK);
         loop {
             let first = tokio::select! {
                 biased;
                 () = asked_to_end(down) => return Ended::Down,
                 first = messages.next() => first,
-                () = tokio::time::sleep(QUIET), if !self.feed.has_past() => {
+                _ = look.tick() => {
+                    // One that answers may still have refused what we pull with.
+                    if let Ok(Ok(info)) = tokio::time::timeout(ASK_WITHIN, consumer.get_info()).await {
+                        all_sent = info.num_pending == 0;
+                        if info.num_waiting > 0 {
+                            reporter.up();
+                        }
+                    }
+                    continue;
+                }
+                () = tokio::time::sleep(QUIET), if all_sent && !self.feed.has_past() => {
                     self.feed.tell_past();
                     continue;
                 }
@@ -98,18 +113,23 @@ impl NatsSamples {
                 Err(reason) => return Ended::Broken(reason),
             };
             reporter.up();
-            let (mut letters, mut pending) = (Vec::with_capacity(batch.len()), 0);
+            let (mut letters, mut pending, mut hole) = (Vec::with_capacity(batch.len()), 0, false);
             for message in &batch {
                 let Ok(info) = message.info() else { continue };
-                if info.consumer_sequence != heard + 1 {
-                    return Ended::Broken("messages were lost on the way; they are asked for again".into());
+                hole = info.consumer_sequence != heard + 1;
+                if hole {
+                    break;
                 }
                 (heard, self.last, pending) = (info.consumer_sequence, info.stream_sequence, info.pending);
                 let at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos());
                 let place = format!("{}/{}", info.stream, info.stream_sequence);
                 letters.push(letter(message, place, at.unwrap_or_else(|_| clock::now())));
             }
+            // What came before a hole is not asked for again.
             self.feed.take(letters, reporter).await;
+            if hole {
+                return Ended::Broken("messages were lost on the way; they are asked for again".into());
+            }
             reporter.lag(pending);
             if pending == 0 {
                 self.feed.tell_past();
@@ -153,14 +173,14 @@ impl NatsSamples {
     async fn hear_subjects(
         &self,
         client: &Client,
+        refusals: Refusals,
         reporter: &Reporter,
         down: &mut watch::Receiver<bool>,
     ) -> Ended {
-        let mut hints = match Hints::subscribe(client, &self.config.subjects).await {
+        let mut hints = match Hints::subscribe(client, &self.config.subjects, refusals).await {
             Ok(hints) => hints,
             Err(problem) => return Ended::Broken(problem),
         };
-        reporter.up();
         loop {
             let first = tokio::select! {
                 biased;
@@ -225,13 +245,17 @@ impl Listener for NatsSamples {
 #[async_trait]
 impl Hearing for NatsSamples {
     async fn hear(&mut self, _: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
-        let client = match self.config.connection.connect(&self.secrets, Some(reporter.clone())).await {
+        let refusals = Refusals::default();
+        let connection = &self.config.connection;
+        let connected =
+            connection.connect_noting(&self.secrets, Some(reporter.clone()), refusals.clone()).await;
+        let client = match connected {
             Ok(client) => client,
             Err(error) => return Ended::Broken(error.to_string()),
         };
         match self.config.stream.clone() {
             Some(stream) => self.hear_stream(&client, &stream, reporter, down).await,
-            None => self.hear_subjects(&client, reporter, down).await,
+            None => self.hear_subjects(&client, refusals, reporter, down).await,
         }
     }
 }
