@@ -63,6 +63,9 @@ const SILENT_FOR: Span = Span::from_seconds(5);
 const LONGEST_SHIFT: Span = Span::from_seconds(6);
 /// Before a counter grew it stood lower; so much before.
 const MOMENT: Span = Span::from_milliseconds(1);
+/// What is counted since an earlier time than what is known comes from another sender: one that begins anew begins later.
+const TWO_SENDERS: &str = " began before what is known of it: two senders under the same labels: give each a \
+                           `service.instance.id` or a label of its own";
 /// How long a question waits for a stream to tell the past. An hour of it is there in seconds; a broker that is not there is
 /// not waited for at every look.
 const PAST_WITHIN: Span = Span::from_seconds(5);
@@ -88,7 +91,7 @@ struct State {
     grown: BTreeMap<Labels, Sample>,
     health: SourceHealth,
     totals: PushedHealth,
-    /// The newest sample that is not in the future.
+    /// The newest sample that was not in the future when it came: one clock that is ahead must not end the wait for others.
     newest: Option<Timestamp>,
     /// Up to where windows have been read: what comes for a time before is late.
     read_until: Option<Timestamp>,
@@ -145,6 +148,7 @@ impl PushedSource {
             why: batch.unusable.why,
             ..Taken::default()
         };
+        let mut newest = now;
         let mut state = self.lock();
         for PushedSeries { mut labels, points } in batch.series {
             // An empty value is no label.
@@ -155,7 +159,7 @@ impl PushedSource {
                 continue;
             }
             for point in points {
-                self.keep(&mut state, now, &labels, point, &mut taken);
+                newest = newest.max(self.keep(&mut state, now, &labels, point, &mut taken).unwrap_or(now));
             }
         }
         for PushedSeries { labels, points } in batch.info {
@@ -194,14 +198,12 @@ impl PushedSource {
             state.health.failed(now, words);
         }
         state.totals.samples.add(&taken);
-        let newest = state.newest;
         drop(state);
         if news > 0
             && let Some(bell) = self.bell.get()
         {
             // A sender whose clock is a little ahead: its sample lies in a window only when our clock has got there.
-            let from = newest.map_or(now, |newest| newest.clamp(now, LONGEST_WAIT.after(now)));
-            bell.ring(&self.name, self.settle.after(from));
+            bell.ring(&self.name, self.settle.after(newest.min(LONGEST_WAIT.after(now))));
         }
         taken
     }
@@ -223,12 +225,21 @@ impl PushedSource {
         state.health.failed(now, why.to_owned());
     }
 
-    fn keep(&self, state: &mut State, now: Timestamp, labels: &Labels, point: Point, taken: &mut Taken) {
+    /// Keeps a point or says why not. The time at which it is kept.
+    fn keep(
+        &self,
+        state: &mut State,
+        now: Timestamp,
+        labels: &Labels,
+        point: Point,
+        taken: &mut Taken,
+    ) -> Option<Timestamp> {
         let at = point.value.at();
         let refuse = |count: &mut u64, why: &mut Option<String>, more: &str| {
             *count += 1;
             let name = labels.get("__name__").map(String::as_str).unwrap_or_default();
             why.get_or_insert_with(|| format!("{} at {at}{more}", shown(name)));
+            None
         };
         if at < self.retention.before(now) {
             let more = format!(", and {} are kept", self.retention);
@@ -243,17 +254,29 @@ impl PushedSource {
             return refuse(&mut taken.disorder, &mut taken.why, "");
         };
         let at = point.value.at();
+        let since = point.start.filter(|_| matches!(point.value, Value::Now(_) | Value::Histogram(_)));
+        if since.is_some_and(|since| state.ring.is_overtaken(labels, at, since)) {
+            return refuse(&mut taken.disorder, &mut taken.why, TWO_SENDERS);
+        }
         match state.store(self.began, labels, point) {
             Appended::Kept => {
+                if let Some(since) = since {
+                    state.ring.begin(labels, since);
+                }
                 *(if is_histogram { &mut taken.histograms } else { &mut taken.kept }) += 1;
                 taken.late += u64::from(state.read_until.is_some_and(|until| at <= until));
-                state.newest = state.newest.max(Some(at));
+                // Ahead by less than windows wait anyway is what clocks are; it counts as now.
+                if at <= self.settle.after(now) {
+                    state.newest = state.newest.max(Some(at.min(now)));
+                }
+                return Some(at);
             }
             Appended::Known if is_histogram => taken.known_histograms += 1,
             Appended::Known => taken.known += 1,
-            Appended::Disorder => refuse(&mut taken.disorder, &mut taken.why, ""),
-            Appended::Full => refuse(&mut taken.full, &mut taken.why, ""),
+            Appended::Disorder => return refuse(&mut taken.disorder, &mut taken.why, ""),
+            Appended::Full => return refuse(&mut taken.full, &mut taken.why, ""),
         }
+        None
     }
 
     fn keep_beside(&self, state: &mut State, now: Timestamp, labels: &Labels, points: Vec<Point>) {
@@ -294,16 +317,26 @@ impl State {
     fn store(&mut self, began: Timestamp, labels: &Labels, point: Point) -> Appended {
         let Point { value, start } = point;
         let at = value.at();
+        let known = match &value {
+            Value::Now(_) | Value::Histogram(_) => None,
+            Value::Grew(_) | Value::Happened(_) => self.grown.get(labels).copied(),
+        };
         // Where a counter began it was zero. Told only for what began when we were there already: what was before may
-        // have been counted by a look before a restart.
-        let start =
-            start.filter(|start| *start > began && *start < at && Span::between(*start, at) <= LOOKBACK);
+        // have been counted by a look before a restart. Of growth it is known what it stood at; where nobody says since
+        // when, a moment before is as good.
+        let start = start.or(known.map(|_| MOMENT.before(at)));
+        let start = start
+            .filter(|start| (*start > began || known.is_some()) && *start < at)
+            .filter(|start| Span::between(*start, at) <= LOOKBACK);
         if let (Some(start), Value::Now(_) | Value::Grew(_) | Value::Happened(_)) = (start, &value)
             && self.ring.newest(labels).is_none_or(|newest| newest < start)
-            && !matches!(value, Value::Grew(_) | Value::Happened(_) if self.grown.contains_key(labels))
+            // Who is silent while nothing happens may be so for longer than windows look back. What came then would have
+            // nothing before it, and would not count.
+            && known.is_none_or(|known| known.at < start && Span::between(known.at, at) > LOOKBACK)
         {
+            let value = known.map_or(0.0, |known| known.value);
             // If there is no room for it there is none for the sample either, and that says so.
-            let _zero = self.ring.append(labels, Sample { at: start, value: 0.0 });
+            let _before = self.ring.append(labels, Sample { at: start, value });
         }
         match value {
             Value::Now(sample) => self.ring.append(labels, sample),

@@ -67,11 +67,18 @@ pub(super) struct Ring {
 struct Stored {
     samples: VecDeque<Sample>,
     histograms: VecDeque<HistogramSample>,
+    /// When what it counts began, the latest that was told.
+    began: Option<Timestamp>,
 }
 
 impl Stored {
     fn weight(&self) -> usize {
         self.samples.len() + self.histograms.iter().map(weight).sum::<usize>()
+    }
+
+    fn newest(&self) -> Option<Timestamp> {
+        let sample = self.samples.back().map(|sample| sample.at);
+        sample.max(self.histograms.back().map(|histogram| histogram.at))
     }
 
     fn oldest(&self) -> Option<Timestamp> {
@@ -179,6 +186,22 @@ impl Ring {
     /// The time of the newest plain sample of a series.
     pub(super) fn newest(&self, labels: &Labels) -> Option<Timestamp> {
         Some(self.metrics.get(metric(labels))?.get(labels)?.samples.back()?.at)
+    }
+
+    /// Notes when what a series counts began.
+    pub(super) fn begin(&mut self, labels: &Labels, began: Timestamp) {
+        let series = self.metrics.get_mut(metric(labels)).and_then(|series| series.get_mut(labels));
+        if let Some(stored) = series {
+            stored.began = stored.began.max(Some(began));
+        }
+    }
+
+    /// Whether what comes new for a series at `at` began before what is known of it.
+    pub(super) fn is_overtaken(&self, labels: &Labels, at: Timestamp, began: Timestamp) -> bool {
+        let series = self.metrics.get(metric(labels)).and_then(|series| series.get(labels));
+        series.is_some_and(|stored| {
+            stored.began.is_some_and(|known| began < known) && stored.newest() < Some(at)
+        })
     }
 
     /// Says that a series ended, if it is there and has not ended yet.

@@ -4,6 +4,8 @@ use super::super::ring::Labels;
 use jiff::Timestamp;
 use rules::series::{HistogramSample, Sample};
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// What came, series by series; one may come in several pieces.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -22,6 +24,28 @@ impl Batch {
         self.series.extend(more.series);
         self.info.extend(more.info);
         self.unusable.add(more.unusable);
+    }
+
+    /// Makes one of what grew at the same time under the same labels. For one request, which never repeats itself: what
+    /// stands in it twice was counted by two.
+    pub(super) fn add_up_growth(&mut self) {
+        let (mut firsts, mut doubles) = (BTreeMap::new(), Vec::new());
+        for (index, one) in self.series.iter().enumerate() {
+            if let [Point { value: Value::Grew(Sample { at, value }), start }] = &one.points[..] {
+                match firsts.entry((&one.labels, *at)) {
+                    Entry::Vacant(entry) => drop(entry.insert(index)),
+                    Entry::Occupied(entry) => doubles.push((index, *entry.get(), *value, *start)),
+                }
+            }
+        }
+        for (double, first, more, began) in doubles {
+            if let [Point { value: Value::Grew(sample), start }] = &mut self.series[first].points[..] {
+                sample.value += more;
+                *start = (*start).into_iter().chain(began).min();
+            }
+            self.series[double].points.clear();
+        }
+        self.series.retain(|one| !one.points.is_empty());
     }
 }
 
@@ -121,7 +145,8 @@ pub struct Taken {
     pub known: u64,
     /// Native histograms that are there already.
     pub known_histograms: u64,
-    /// Not newer than the newest of their series, and not the same as what is there. Refused.
+    /// Not newer than the newest of their series, and not the same as what is there; or of another sender under the same
+    /// labels, that counts since an earlier time. Refused.
     pub disorder: u64,
     /// Older than what is kept. Refused.
     pub too_old: u64,
@@ -145,7 +170,10 @@ impl Taken {
     pub fn words(&self) -> Option<String> {
         let parts = [
             (self.full, "of new series, of which there are too many (raise `max_series` or push fewer)"),
-            (self.disorder, "not in the order of time, or another value at a known time"),
+            (
+                self.disorder,
+                "not in the order of time, another value at a known time, or of another sender under the same labels",
+            ),
             (self.too_old, "older than what is kept"),
             (self.ahead, "too far in the future (compare the clocks)"),
             (self.unusable, "unusable"),

@@ -140,10 +140,10 @@ fn protobuf(body: &[u8]) -> Result<Batch, BadPush> {
                     }
                 }
             }
-            reader.end(resource);
+            reader.end(resource)?;
         }
     }
-    Ok(reader.batch)
+    Ok(reader.finish())
 }
 
 fn resource_of(message: &[u8]) -> Result<Vec<opentelemetry_proto::tonic::common::v1::KeyValue>, BadPush> {
@@ -239,9 +239,9 @@ fn json(body: &[u8]) -> Result<Batch, BadPush> {
             };
             points(metric.data.as_ref(), &mut resource, &about, &mut reader)?;
         }
-        reader.end(resource);
+        reader.end(resource)?;
     }
-    Ok(reader.batch)
+    Ok(reader.finish())
 }
 
 fn points(

@@ -42,6 +42,9 @@ const MOST_PAST: Span = Span::from_minutes(60);
 /// Messages that are read at once, and bytes after which no further one is added: some tenths of a second of work.
 const MOST_AT_ONCE: usize = 256;
 const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// Samples and labels after which what was read is handed over, before the next message is read: some 16 MB in memory.
+/// Each message has bounds of its own, but not so many of them together.
+const MOST_HELD: usize = 100_000;
 
 /// The name under which a stream of the source `source` stands on the board.
 ///
@@ -172,7 +175,7 @@ impl Feed {
 
     /// How many could be read, and how many of them said nothing.
     fn read(&self, letters: &[Letter]) -> (u64, u64) {
-        let (mut all, mut read, mut passed_over) = (Batch::default(), 0, 0);
+        let (mut held, mut read, mut passed_over) = (Held::default(), 0, 0);
         for letter in letters {
             // A reader that panics is our defect, and the message's fate: the agent goes on.
             let attempt = std::panic::AssertUnwindSafe(|| self.reader.read(letter));
@@ -184,7 +187,8 @@ impl Feed {
                 Ok(batch) => {
                     read += 1;
                     passed_over += u64::from(batch == Batch::default());
-                    all.add(batch);
+                    held.add(batch);
+                    self.hand_over(&mut held, MOST_HELD);
                 }
                 Err(bad) => {
                     tracing::debug!(source = %self.name, place = %letter.place, reason = %bad.reason, "unreadable");
@@ -192,10 +196,31 @@ impl Feed {
                 }
             }
         }
-        if all != Batch::default() {
-            self.source.take(clock::now(), all);
-        }
+        self.hand_over(&mut held, 0);
         (read - passed_over, passed_over)
+    }
+
+    /// Hands over what was read, if it weighs so much.
+    fn hand_over(&self, held: &mut Held, weight: usize) {
+        if held.weight >= weight && held.batch != Batch::default() {
+            self.source.take(clock::now(), std::mem::take(held).batch);
+        }
+    }
+}
+
+/// What was read and is not handed over yet.
+#[derive(Debug, Default)]
+struct Held {
+    batch: Batch,
+    /// Samples and labels.
+    weight: usize,
+}
+
+impl Held {
+    fn add(&mut self, batch: Batch) {
+        let series = batch.series.iter().chain(&batch.info);
+        self.weight += series.map(|one| one.labels.len() + one.points.len()).sum::<usize>();
+        self.batch.add(batch);
     }
 }
 

@@ -152,6 +152,76 @@ async fn a_counter_is_zero_where_it_began_unless_that_was_before_us() {
     }
 }
 
+/// What the counter `r` is seen to have grown by: bad ones and all.
+async fn seen(source: &PushedSource, from: i64, to: i64) -> Option<Reading> {
+    let bad = [("code".to_owned(), "5..".to_owned())].into();
+    let signal = Signal {
+        name: rules::ids::SignalName::new("errors").unwrap(),
+        role: Role::Critical,
+        source: "push".into(),
+        measure: Measure::Proportion { of: "r".into(), bad },
+        targets: None,
+        weight: None,
+        compare: true,
+    };
+    let window = Window { from: at(BEGAN + from), to: at(BEGAN + to) };
+    let observer = Observer::new(&signal).unwrap();
+    let measured =
+        super::super::measure(source, &observer, &[window], Span::from_seconds(15)).await.remove(0);
+    measured.observation.reading().cloned()
+}
+
+#[tokio::test]
+async fn growth_after_a_long_silence_is_counted() {
+    const MINUTE: i64 = 60_000;
+    for grew in [true, false] {
+        let source = source(&PushedConfig::default());
+        let tell = |code: &str, after: i64, value: f64, start: Option<i64>| {
+            let value = sample(after, value);
+            let value = if grew { Value::Grew(value) } else { Value::Happened(value) };
+            let points = vec![Point { value, start: start.map(|start| at(BEGAN + start)) }];
+            let series = vec![PushedSeries { labels: labels("r", code), points }];
+            let taken = source.take(at(BEGAN + after + 100), Batch { series, ..Batch::default() });
+            assert_eq!((taken.kept, taken.refused()), (1, 0), "{taken:?}");
+        };
+        for minute in 1..=20 {
+            tell("200", minute * MINUTE, 10.0, Some((minute - 1) * MINUTE));
+        }
+        tell("500", MINUTE, 1.0, Some(1));
+        tell("500", 11 * MINUTE, 400.0, Some(10 * MINUTE));
+        // A sender that does not tell when the growth began.
+        tell("500", 18 * MINUTE, 30.0, None);
+        let after = async |minute: i64| seen(&source, (minute - 1) * MINUTE, minute * MINUTE).await;
+        assert_eq!(after(10).await, Some(Reading::Counts { bad: 0.0, total: 10.0 }), "{grew}");
+        assert_eq!(after(11).await, Some(Reading::Counts { bad: 400.0, total: 410.0 }), "{grew}");
+        assert_eq!(after(18).await, Some(Reading::Counts { bad: 30.0, total: 40.0 }), "{grew}");
+    }
+}
+
+#[tokio::test]
+async fn a_silence_that_windows_reach_across_needs_no_further_sample() {
+    let source = source(&PushedConfig::default());
+    // The first was told by a stream of what was before us; what it stood at is known nonetheless.
+    for (after, start) in
+        [(-700_000, -700_001), (-300_000, -300_001), (2_000, 1_000), (302_000, 301_000), (602_001, 601_001)]
+    {
+        let points = vec![Point { value: Value::Grew(sample(after, 1.0)), start: Some(at(BEGAN + start)) }];
+        let series = vec![PushedSeries { labels: labels("a", "1"), points }];
+        source.take(at(BEGAN + after), Batch { series, ..Batch::default() });
+    }
+    let expected = [
+        (-700_000, 1.0),
+        (-300_001, 1.0),
+        (-300_000, 2.0),
+        (1_000, 2.0),
+        (2_000, 3.0),
+        (302_000, 4.0),
+        (601_001, 4.0),
+        (602_001, 5.0),
+    ];
+    assert_eq!(values(&source, "a").await, expected);
+}
+
 static CLOCK: AtomicI64 = AtomicI64::new(BEGAN);
 
 #[tokio::test]
@@ -175,6 +245,25 @@ async fn windows_end_at_the_newest_sample_while_more_may_come_and_lateness_is_to
     let health = source.health();
     assert!(health.last_error.unwrap().1.contains("raise `settle`"));
     assert_eq!(health.pushed.unwrap().silence, None);
+}
+
+#[tokio::test]
+async fn a_sender_whose_clock_is_ahead_does_not_end_the_wait_for_the_others() {
+    static CLOCK: AtomicI64 = AtomicI64::new(BEGAN);
+    let clock = || at(CLOCK.load(Ordering::Relaxed));
+    let tell = |after| CLOCK.store(BEGAN + after, Ordering::Relaxed);
+    let source = PushedSource::new("push", &PushedConfig::default(), None, clock).unwrap();
+    tell(10_000);
+    source.append(clock(), vec![(labels("a", "slow"), sample(7_000, 1.0))]);
+    source.append(clock(), vec![(labels("a", "fast"), sample(30_000, 1.0))]);
+    assert_eq!(source.settle(), Span::from_milliseconds(3_000), "the slow one's next is waited for");
+    tell(12_000);
+    assert_eq!(source.settle(), Span::from_milliseconds(5_000));
+    // One that is ahead by less than windows wait anyway is no reason to wait for longer.
+    source.append(clock(), vec![(labels("a", "near"), sample(12_200, 1.0))]);
+    assert_eq!(source.settle(), Span::from_milliseconds(500));
+    tell(12_900);
+    assert_eq!(source.settle(), Span::from_milliseconds(900));
 }
 
 #[tokio::test]

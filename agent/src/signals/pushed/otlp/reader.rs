@@ -24,6 +24,8 @@ const PROMOTED: [&str; 5] = [
     "k8s.namespace.name",
     "k8s.pod.name",
 ];
+/// What tells one sender from another where neither `service.instance.id` nor the name of a pod does, the best first.
+const IDENTIFYING: [&str; 2] = ["k8s.pod.uid", "container.id"];
 /// Labels that a resource gives.
 const TAKEN: [&str; 3] = ["__name__", "job", "instance"];
 /// The flag of a point that says: the series ended here.
@@ -74,7 +76,15 @@ impl Resource {
             (Some(space), Some(name)) => Some(format!("{space}/{name}")),
             (_, name) => name,
         };
-        let identity = [("job", job), ("instance", find("service.instance.id"))];
+        let host = || match (find("host.name"), find("process.pid")) {
+            (Some(host), Some(process)) => Some(format!("{host}:{process}")),
+            (host, _) => host,
+        };
+        // Two senders that nothing tells apart would be one series that jumps to and fro.
+        let other = || IDENTIFYING.iter().find_map(|key| find(key)).or_else(host);
+        let instance = find("service.instance.id")
+            .or_else(|| if find("k8s.pod.name").is_none() { other() } else { None });
+        let identity = [("job", job), ("instance", instance)];
         let identity = identity.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         let mut labels: Labels = identity.collect();
         let is_identity = |one: &&KeyValue| {
@@ -97,7 +107,7 @@ impl Resource {
 /// Collects what the points say.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    pub batch: Batch,
+    batch: Batch,
     budget: Budget,
 }
 
@@ -140,11 +150,19 @@ fn time(nanoseconds: u64) -> Option<Timestamp> {
 }
 
 impl Reader {
-    pub(super) fn end(&mut self, resource: Resource) {
+    pub(super) fn end(&mut self, resource: Resource) -> Result<(), BadPush> {
         if let (Some(at), false) = (resource.newest, resource.info.is_empty()) {
+            resource.info.iter().try_for_each(|(key, value)| self.budget.label(key, value))?;
             let points = vec![Point::now(Sample { at, value: 1.0 })];
             self.batch.info.push(PushedSeries { labels: resource.info, points });
         }
+        Ok(())
+    }
+
+    /// What the request held.
+    pub(super) fn finish(mut self) -> Batch {
+        self.batch.add_up_growth();
+        self.batch
     }
 
     fn place(
@@ -158,9 +176,7 @@ impl Reader {
         let at = time(at).ok_or("a point has no time")?;
         let mut labels = resource.labels.clone();
         names::add(&mut labels, attributes, &TAKEN);
-        for (key, value) in &labels {
-            self.budget.label(key, value)?;
-        }
+        self.budget.letters(labels.iter().map(|(key, value)| key.len() + value.len()).sum())?;
         resource.newest = resource.newest.max(Some(at));
         Ok(Place { labels, at, start: time(start), ended: flags & NO_RECORDED_VALUE != 0 })
     }
@@ -192,8 +208,7 @@ impl Reader {
             self.budget.label(key, value)?;
         }
         self.budget.samples(1)?;
-        let counts = !matches!(value, Value::Histogram(_));
-        let start = place.start.filter(|_| counts && !place.ended);
+        let start = place.start.filter(|_| !place.ended);
         self.batch.series.push(PushedSeries { labels, points: vec![Point { value, start }] });
         Ok(())
     }
@@ -298,7 +313,9 @@ impl Reader {
         let (all, whole) = (value(point.count as f64), Some(("le", "+Inf".to_owned())));
         self.add(&place, format!("{name}_bucket"), whole, all.clone())?;
         self.add(&place, format!("{name}_count"), None, all)?;
-        if let Some(sum) = point.sum.or(place.ended.then_some(0.0)) {
+        // A counter that shrinks looks like one that began anew; sums of negative values say nothing here.
+        let sum = point.sum.filter(|sum| metric.temporality != Temporality::Delta || *sum >= 0.0);
+        if let Some(sum) = sum.or(place.ended.then_some(0.0)) {
             self.add(&place, format!("{name}_sum"), None, value(sum))?;
         }
         Ok(())

@@ -251,6 +251,130 @@ fn deltas_that_are_sent_again_do_not_count_twice() {
     assert_eq!(source.health().series, 2);
 }
 
+/// A request of a resource with these attributes beside its name.
+fn from_resource(attributes: &[(&str, &str)], metrics: Vec<Sent>) -> Vec<u8> {
+    let mut request = request(metrics);
+    let attributes = attributes.iter().map(|(key, value)| attribute(key, value));
+    let named = std::iter::once(attribute("service.name", "checkout")).chain(attributes).collect();
+    request.resource_metrics[0].resource =
+        Some(SentResource { attributes: named, ..SentResource::default() });
+    request.encode_to_vec()
+}
+
+#[test]
+fn an_instance_without_an_id_is_what_tells_it_apart() {
+    type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+    let table: [Case<'_>; 7] = [
+        (&[("service.instance.id", "i"), ("k8s.pod.uid", "u")], Some("i")),
+        (&[("k8s.pod.name", "p"), ("k8s.pod.uid", "u")], None),
+        (&[("host.name", "h"), ("k8s.pod.uid", "u"), ("container.id", "c")], Some("u")),
+        (&[("host.name", "h"), ("container.id", "c"), ("service.instance.id", "")], Some("c")),
+        (&[("host.name", "h"), ("process.pid", "7")], Some("h:7")),
+        (&[("host.name", "h")], Some("h")),
+        (&[("process.pid", "7")], None),
+    ];
+    for (attributes, instance) in table {
+        let body = from_resource(attributes, vec![metric("a", "", sum(DELTA, true, vec![point(5.0)]))]);
+        let batch = decode(PROTOBUF, &body).unwrap();
+        for series in batch.series.iter().chain(&batch.info) {
+            assert_eq!(series.labels.get("instance").map(String::as_str), instance, "{attributes:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_senders_under_the_same_labels_only_one_is_taken_and_that_is_told() {
+    let now = || Timestamp::from_nanosecond(i128::from(NOW + 60 * SECOND)).unwrap();
+    let source = PushedSource::new("push", &PushedConfig::default(), None, now).unwrap();
+    let tell = |second: u64, value: f64, began: u64| {
+        let times = (NOW + second * SECOND, NOW - 100 * SECOND + began * SECOND);
+        let counted =
+            NumberDataPoint { time_unix_nano: times.0, start_time_unix_nano: times.1, ..point(value) };
+        let mut native = exponential(CUMULATIVE, 0);
+        if let Data::ExponentialHistogram(histogram) = &mut native {
+            let one = &mut histogram.data_points[0];
+            (one.time_unix_nano, one.start_time_unix_nano) = times;
+        }
+        let metrics = vec![metric("a", "", sum(CUMULATIVE, true, vec![counted])), metric("b", "", native)];
+        source.take(now(), decode(PROTOBUF, &from_resource(&[], metrics)).unwrap())
+    };
+    // Two replicas in turn; the second one began later.
+    let kept = Taken { kept: 1, histograms: 1, ..Taken::default() };
+    assert_eq!(tell(1, 1_000.0, 0), kept);
+    assert_eq!(tell(2, 50.0, 10), kept, "it may be the same one that began anew");
+    for second in [3, 5] {
+        let taken = tell(second, 1_010.0, 0);
+        assert_eq!((taken.kept + taken.histograms, taken.disorder), (0, 2), "{taken:?}");
+        let words = taken.words().unwrap();
+        assert!(
+            words.contains("two senders under the same labels: give each a `service.instance.id`"),
+            "{words}"
+        );
+        assert_eq!(tell(second + 1, 60.0, 10), kept);
+    }
+    assert_eq!(tell(7, 3.0, 20), kept, "one that begins anew begins later");
+    let again = tell(1, 1_000.0, 0);
+    assert_eq!(
+        (again.known + again.known_histograms, again.refused()),
+        (2, 0),
+        "sent again: no other sender"
+    );
+    let window = rules::series::Window { from: Timestamp::UNIX_EPOCH, to: now() };
+    let series = source.read("a_total", window).await.unwrap();
+    let values: Vec<f64> = series[0].samples.iter().map(|sample| sample.value).collect();
+    assert_eq!(values, [1_000.0, 50.0, 60.0, 60.0, 3.0]);
+}
+
+#[test]
+fn growth_told_twice_in_one_request_is_added_up() {
+    let now = || Timestamp::from_nanosecond(i128::from(NOW + SECOND)).unwrap();
+    let earlier = NumberDataPoint { start_time_unix_nano: NOW - 2 * SECOND, ..point(2.0) };
+    let other = NumberDataPoint { attributes: Vec::new(), ..point(7.0) };
+    // Two instruments of the same name, or a view that left out what told two series apart.
+    let sent = request(vec![
+        metric("a", "", sum(DELTA, true, vec![point(5.0), other, earlier])),
+        metric("a", "", sum(DELTA, true, vec![point(1.0)])),
+        metric("b", "", sum(CUMULATIVE, true, vec![point(5.0), point(5.0)])),
+        metric("c", "", histogram(DELTA, &[0.1], &[1, 2])),
+        metric("c", "", histogram(DELTA, &[0.1], &[1, 2])),
+    ]);
+    let expected = [
+        "a_total http_status=500 +8 from",
+        "a_total  +7 from",
+        "b_total http_status=500 5 from",
+        "b_total http_status=500 5 from",
+        "c_bucket le=0.1 +2 from",
+        "c_bucket le=+Inf +6 from",
+        "c_count  +6 from",
+        "c_sum  +3 from",
+        "target_info telemetry_sdk_language=rust 1",
+    ];
+    for (kind, body) in [(PROTOBUF, sent.encode_to_vec()), (JSON, serde_json::to_vec(&sent).unwrap())] {
+        let batch = decode(kind, &body).unwrap();
+        assert_eq!(lines(&batch), expected);
+        let since = Timestamp::from_nanosecond(i128::from(NOW - 2 * SECOND)).unwrap();
+        assert_eq!(batch.series[0].points[0].start, Some(since));
+        let source = PushedSource::new("push", &PushedConfig::default(), None, now).unwrap();
+        let taken = source.take(now(), batch.clone());
+        assert_eq!((taken.kept, taken.known, taken.refused()), (7, 1, 0));
+        assert_eq!(source.take(now(), batch).known, 8, "another request may be a repetition");
+    }
+}
+
+#[test]
+fn a_sum_that_shrinks_is_left_out() {
+    let mut shrinks = histogram(DELTA, &[0.1], &[1, 2]);
+    if let Data::Histogram(histogram) = &mut shrinks {
+        histogram.data_points[0].sum = Some(-1.5);
+    }
+    let batch = decode(PROTOBUF, &request(vec![metric("c", "", shrinks)]).encode_to_vec()).unwrap();
+    assert_eq!(
+        lines(&batch)[..3],
+        ["c_bucket le=0.1 +1 from", "c_bucket le=+Inf +3 from", "c_count  +3 from"]
+    );
+    assert_eq!((batch.series.len(), batch.unusable.samples), (3, 0));
+}
+
 #[test]
 fn bodies_that_cannot_be_read_say_why() {
     let long = vec![b' '; MOST_JSON_BYTES + 1];
@@ -307,6 +431,32 @@ fn bombs_do_not_go_off() {
     assert!(
         decode(PROTOBUF, &request.encode_to_vec()).unwrap_err().reason.contains("the labels have more than")
     );
+}
+
+#[test]
+fn what_a_collector_sends_at_once_fits_and_what_takes_too_much_memory_does_not() {
+    let attributes =
+        |count: usize| -> Vec<_> { (0..count).map(|n| attribute(&format!("label.{n}"), "v")).collect() };
+    let points = vec![NumberDataPoint { attributes: attributes(20), ..point(1.0) }; 8_192];
+    let sent = request(vec![metric("a", "", Data::Gauge(Gauge { data_points: points }))]);
+    assert_eq!(decode(PROTOBUF, &sent.encode_to_vec()).unwrap().series.len(), 8_192);
+    // Many short labels: a body of some 200 kB, and a million labels.
+    let bounds: Vec<f64> = (0..100).map(f64::from).collect();
+    let mut many = histogram(CUMULATIVE, &bounds, &[1; 101]);
+    if let Data::Histogram(histogram) = &mut many {
+        histogram.data_points[0].attributes = attributes(50);
+        histogram.data_points = vec![histogram.data_points[0].clone(); 200];
+    }
+    let bad = decode(PROTOBUF, &request(vec![metric("a", "", many)]).encode_to_vec()).unwrap_err();
+    assert!(bad.status == 413 && bad.reason.contains("the labels have more than"), "{bad}");
+    // What is told beside takes memory, too.
+    let gauge = Data::Gauge(Gauge { data_points: vec![point(1.0)] });
+    let mut beside = request(vec![metric("a", "", gauge)]);
+    let one = &mut beside.resource_metrics[0];
+    one.resource.as_mut().unwrap().attributes.push(attribute("long", &"x".repeat(150_000)));
+    beside.resource_metrics = vec![one.clone(); 700];
+    let bad = decode(PROTOBUF, &beside.encode_to_vec()).unwrap_err();
+    assert!(bad.status == 413 && bad.reason.contains("the labels have more than"), "{bad}");
 }
 
 fn point_at(second: u64) -> NumberDataPoint {

@@ -230,6 +230,29 @@ async fn garbage_is_counted_explained_and_passed_over() {
     assert_eq!((standing.recorded, standing.passed_over, standing.dead_letters), (1, 1, 0));
 }
 
+#[test]
+fn letters_are_handed_over_before_they_fill_the_memory() {
+    let source = source();
+    let bell = crate::signals::Bell::default();
+    source.give_bell(bell);
+    let feed = feed(&source, false);
+    let list = |count: usize| vec![json!({"name": "n", "value": 1}); count];
+    let letter = |count: usize| Letter { at: clock::now(), ..letter(Json::from(list(count)).to_string()) };
+    let mut held = Held::default();
+    let weights: Vec<usize> = [letter(20_000), letter(20_000), letter(20_000), letter(1)]
+        .iter()
+        .map(|letter| {
+            held.add(feed.reader.read(letter).unwrap());
+            feed.hand_over(&mut held, MOST_HELD);
+            held.weight
+        })
+        .collect();
+    assert_eq!(weights, [40_000, 80_000, 0, 2], "each sample and each label is one");
+    assert_eq!(feed.read(&[letter(10), letter(5)]), (2, 0), "what is left is handed over at the end");
+    let pushed = source.health().pushed.unwrap().samples;
+    assert_eq!(pushed.kept + pushed.known + pushed.disorder, 60_015);
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_read_before_the_past_has_been_told() {
     let source = source();
