@@ -24,8 +24,8 @@ use tower_http::timeout::TimeoutLayer;
 
 /// Requests at the same time, each with its body in memory: 32 MiB in all. A Prometheus has one or a few under way.
 const MOST_AT_ONCE: usize = 8;
-/// Bodies that are unpacked and read at the same time: that is where a request takes most memory, and there are two cores.
-const MOST_READ_AT_ONCE: usize = 2;
+/// Bodies that are unpacked and read at the same time: that is where a request takes most memory, and it takes milliseconds.
+const MOST_READ_AT_ONCE: usize = 1;
 /// How long a body may take to come: 4 MiB over a slow line. Whoever drips longer gives its place up.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// How long one request may take, the wait for its turn included.

@@ -440,22 +440,22 @@ fn what_a_collector_sends_at_once_fits_and_what_takes_too_much_memory_does_not()
     let points = vec![NumberDataPoint { attributes: attributes(20), ..point(1.0) }; 8_192];
     let sent = request(vec![metric("a", "", Data::Gauge(Gauge { data_points: points }))]);
     assert_eq!(decode(PROTOBUF, &sent.encode_to_vec()).unwrap().series.len(), 8_192);
-    // Many short labels: a body of some 200 kB, and a million labels.
+    // Many short labels: a body of some 500 kB, and two and a half million labels.
     let bounds: Vec<f64> = (0..100).map(f64::from).collect();
     let mut many = histogram(CUMULATIVE, &bounds, &[1; 101]);
     if let Data::Histogram(histogram) = &mut many {
         histogram.data_points[0].attributes = attributes(50);
-        histogram.data_points = vec![histogram.data_points[0].clone(); 200];
+        histogram.data_points = vec![histogram.data_points[0].clone(); 500];
     }
-    let bad = decode(PROTOBUF, &request(vec![metric("a", "", many)]).encode_to_vec()).unwrap_err();
+    let bad = decode(PROTOBUF, &request(vec![metric("a", "", many)]).encode_to_vec()).map(drop).unwrap_err();
     assert!(bad.status == 413 && bad.reason.contains("the labels have more than"), "{bad}");
     // What is told beside takes memory, too.
     let gauge = Data::Gauge(Gauge { data_points: vec![point(1.0)] });
     let mut beside = request(vec![metric("a", "", gauge)]);
     let one = &mut beside.resource_metrics[0];
     one.resource.as_mut().unwrap().attributes.push(attribute("long", &"x".repeat(150_000)));
-    beside.resource_metrics = vec![one.clone(); 700];
-    let bad = decode(PROTOBUF, &beside.encode_to_vec()).unwrap_err();
+    beside.resource_metrics = vec![one.clone(); 1_500];
+    let bad = decode(PROTOBUF, &beside.encode_to_vec()).map(drop).unwrap_err();
     assert!(bad.status == 413 && bad.reason.contains("the labels have more than"), "{bad}");
 }
 
