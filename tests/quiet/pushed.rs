@@ -91,7 +91,10 @@ async fn decided_at_once(daemon: &Daemon, sender: &str) -> Result<bool> {
         "{story}"
     );
     let pushed = &health(daemon).await?["pushed"];
-    assert_eq!((&pushed["samples"]["late"], &pushed["unreadable"]), (&0.into(), &0.into()), "{pushed}");
+    assert_eq!(pushed["unreadable"], 0, "{pushed}");
+    // Some come after the look at their moment: their counters say it again with the next sample.
+    let number = |name: &str| pushed["samples"][name].as_u64().unwrap_or_default();
+    assert!(number("late") * 20 < number("kept"), "{pushed}");
     println!("{sender}: {}", pushed["samples"]);
     let at_once = told.iter().all(|(_, took)| *took <= AT_ONCE);
     if !at_once {

@@ -13,6 +13,9 @@ use tests::wait;
 use super::{GOES, PAST, PATIENCE, PUSH_TOKEN, daemon, decided_at_once, health};
 
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
+/// Other targets of the same server, at moments of their own. Prometheus sends what a scrape wrote when the next scrape has
+/// written (seen with 2.42): with two targets alone that may be a second later.
+const NEIGHBOURS: usize = 20;
 /// Requests a second.
 const RATE: u32 = 150;
 
@@ -34,11 +37,17 @@ impl Shop {
         let target =
             |victim: &Victim| ScrapeTarget { address: victim.address().to_string(), labels: labels.clone() };
         let job = ScrapeJob { name: "shop".into(), targets: vec![target(&old), target(&new)] };
+        let beat = |number: usize| ScrapeTarget {
+            address: old.address().to_string(),
+            labels: BTreeMap::from([("service".to_owned(), format!("neighbour-{number}"))]),
+        };
+        let neighbours =
+            ScrapeJob { name: "neighbours".into(), targets: (0..NEIGHBOURS).map(beat).collect() };
         let mut daemon = daemon("http_requests_total{service=\"shop\"}")?;
         daemon.launch(None)?;
         daemon.ready().await?;
         let to = RemoteWrite { url: daemon.url("/v1/push/main/write"), token: PUSH_TOKEN.to_owned() };
-        let prometheus = PrometheusServer::start_writing(&[job], SCRAPE_INTERVAL, to).await?;
+        let prometheus = PrometheusServer::start_writing(&[job, neighbours], SCRAPE_INTERVAL, to).await?;
         let target = Target::new(old.address());
         let load = Load::start(target.clone(), RATE)?;
         wait::until("samples to come", PATIENCE, async || {
