@@ -83,22 +83,14 @@ impl NatsConnection {
     }
 
     /// Connects in the background and goes on doing so: returns before it is connected. What happens to the connection is
-    /// told to `reporter`.
+    /// told to `reporter`; what the server refuses is noted.
     pub(crate) async fn connect(
         &self,
         secrets: &Arc<Secrets>,
         reporter: Option<Reporter>,
-    ) -> Result<async_nats::Client, BadBroker> {
-        self.connect_noting(secrets, reporter, Refusals::default()).await
-    }
-
-    /// The same, and what the server refuses is noted.
-    pub(crate) async fn connect_noting(
-        &self,
-        secrets: &Arc<Secrets>,
-        reporter: Option<Reporter>,
-        refusals: Refusals,
-    ) -> Result<async_nats::Client, BadBroker> {
+    ) -> Result<(async_nats::Client, Refusals), BadBroker> {
+        let refusals = Refusals::default();
+        let noted = refusals.clone();
         let mut options = self
             .credential(secrets)?
             .name("turnback")
@@ -107,7 +99,7 @@ impl NatsConnection {
             .ping_interval(PING_EVERY)
             .event_callback(move |event| {
                 if let Event::ServerError(error) = &event {
-                    refusals.note(error.to_string());
+                    noted.note(error.to_string());
                 }
                 let reporter = reporter.clone();
                 async move { tell(reporter.as_ref(), &event) }
@@ -117,7 +109,10 @@ impl NatsConnection {
         }
         let servers: Vec<async_nats::ServerAddr> =
             self.servers.iter().filter_map(|server| server.parse().ok()).collect();
-        options.connect(servers).await.map_err(|error| BadBroker::new("connection", error.to_string()))
+        match options.connect(servers).await {
+            Ok(client) => Ok((client, refusals)),
+            Err(error) => Err(BadBroker::new("connection", error.to_string())),
+        }
     }
 }
 

@@ -323,12 +323,9 @@ fn as_asked(found: &consumer::Config, asked: &pull::Config) -> bool {
 #[async_trait]
 impl Hearing for NatsSource {
     async fn hear(&mut self, inlet: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
-        let refusals = Refusals::default();
-        let connection = &self.config.connection;
-        let connected =
-            connection.connect_noting(&self.secrets, Some(reporter.clone()), refusals.clone()).await;
-        let client = match connected {
-            Ok(client) => client,
+        let connected = self.config.connection.connect(&self.secrets, Some(reporter.clone())).await;
+        let (client, refusals) = match connected {
+            Ok(connected) => connected,
             Err(error) => return Ended::Broken(error.to_string()),
         };
         match &self.config.stream {

@@ -58,7 +58,9 @@ impl NatsSubject {
     }
 
     async fn publish(&self, body: Vec<u8>) -> Result<(), String> {
-        let connect = || self.config.connection.connect(&self.secrets, None);
+        let connect = || async {
+            self.config.connection.connect(&self.secrets, None).await.map(|(client, _refusals)| client)
+        };
         let client = self.client.get_or_try_init(connect).await.map_err(|error| error.to_string())?;
         let mut headers = HeaderMap::new();
         headers.insert("content-type", CONTENT_TYPE);

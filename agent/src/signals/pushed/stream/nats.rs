@@ -245,12 +245,9 @@ impl Listener for NatsSamples {
 #[async_trait]
 impl Hearing for NatsSamples {
     async fn hear(&mut self, _: &Inlet, reporter: &Reporter, down: &mut watch::Receiver<bool>) -> Ended {
-        let refusals = Refusals::default();
-        let connection = &self.config.connection;
-        let connected =
-            connection.connect_noting(&self.secrets, Some(reporter.clone()), refusals.clone()).await;
-        let client = match connected {
-            Ok(client) => client,
+        let connected = self.config.connection.connect(&self.secrets, Some(reporter.clone())).await;
+        let (client, refusals) = match connected {
+            Ok(connected) => connected,
             Err(error) => return Ended::Broken(error.to_string()),
         };
         match self.config.stream.clone() {
