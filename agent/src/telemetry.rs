@@ -165,7 +165,9 @@ struct Inner {
     sources: Sources,
     signals: Signals,
     events: Family<EventLabels, Counter>,
-    watches: Gauge,
+    /// A family without labels, so that it can have no value at all.
+    watches: Family<Vec<(String, String)>, Gauge>,
+    answers: Gauge,
     ledger: Gauge,
 }
 
@@ -180,15 +182,18 @@ impl Default for Metrics {
             "Requests with events or alerts, by kind and result",
             events.clone(),
         );
-        let watches = Gauge::default();
+        let watches = Family::default();
         registry.register("watches_open", "Deployments under observation", watches.clone());
+        let answers = Gauge::default();
+        let help = "Whether the loop that decides answered at once; 0 when the disk stands still or there is too much to do";
+        registry.register("loop_answers", help, answers.clone());
         let ledger = Gauge::default();
         registry.register("ledger_head_sequence", "Number of the last record in the ledger", ledger.clone());
         let sources = Sources::default();
         sources.register(&mut registry);
         let signals = Signals::default();
         signals.register(&mut registry);
-        Self { inner: Arc::new(Inner { registry, sources, signals, events, watches, ledger }) }
+        Self { inner: Arc::new(Inner { registry, sources, signals, events, watches, answers, ledger }) }
     }
 }
 
@@ -198,10 +203,10 @@ impl Metrics {
         self.inner.events.get_or_create(&EventLabels { kind, result }).inc();
     }
 
-    /// All figures as OpenMetrics text.
+    /// All figures as OpenMetrics text. `watches_open` is `None` when the loop did not answer.
     pub fn render<'a>(
         &self,
-        watches_open: usize,
+        watches_open: Option<usize>,
         ledger_head: i64,
         board: &Board,
         signals: impl IntoIterator<Item = (&'a str, SourceHealth)>,
@@ -210,7 +215,13 @@ impl Metrics {
         for (source, health) in signals {
             self.inner.signals.set(source, &health);
         }
-        self.inner.watches.set(i64::try_from(watches_open).unwrap_or(i64::MAX));
+        self.inner.answers.set(i64::from(watches_open.is_some()));
+        match watches_open.map(|open| i64::try_from(open).unwrap_or(i64::MAX)) {
+            Some(open) => {
+                self.inner.watches.get_or_create(&Vec::new()).set(open);
+            }
+            None => self.inner.watches.clear(),
+        }
         self.inner.ledger.set(ledger_head);
         let mut text = String::new();
         // Writing into a `String` cannot fail.
@@ -238,11 +249,17 @@ mod tests {
             pushed: Some(pushed),
             ..Default::default()
         };
-        let text = metrics.render(3, 17, &board, [("main", health)]);
+        let text = metrics.render(None, 17, &board, []);
+        assert!(
+            !text.contains("\nturnback_watches_open{") && text.contains("turnback_loop_answers 0"),
+            "{text}"
+        );
+        let text = metrics.render(Some(3), 17, &board, [("main", health)]);
         assert!(!text.contains("last_error_timestamp_seconds{"), "nothing failed:\n{text}");
         for line in [
             "turnback_requests_with_news_total{kind=\"event\",result=\"accepted\"} 1",
-            "turnback_watches_open 3",
+            "turnback_watches_open{} 3",
+            "turnback_loop_answers 1",
             "turnback_ledger_head_sequence 17",
             "turnback_source_connected{source=\"bus\",kind=\"kafka\"} 0",
             "turnback_source_lag{source=\"bus\",kind=\"kafka\"} 7",
