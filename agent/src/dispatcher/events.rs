@@ -142,6 +142,7 @@ impl Dispatcher {
             thoughts.into_iter().zip(fresh).filter_map(|(incoming, fresh)| incoming.filter(|_| fresh))
         {
             self.think_about(incoming).await?;
+            self.release_if_many().await?;
         }
         let more = newest.map(thought).transpose()?;
         self.release(more.into_iter().collect()).await

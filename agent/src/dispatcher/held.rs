@@ -13,6 +13,9 @@ use jiff::Timestamp;
 use rules::ids::WatchId;
 use rules::watch::Effect;
 
+/// Records that are written at once: half of what a commit takes leaves room for any one piece of news.
+const MANY: usize = crate::ledger::MAX_BATCH / 2;
+
 /// What is to be written, and what is to be done once it is.
 #[derive(Default)]
 pub(super) struct Held {
@@ -68,6 +71,16 @@ impl Dispatcher {
                 | Effect::Rehearse(_)
                 | Effect::RunStep(_)) => held.later.push(Later::Begin(id.clone(), Box::new(begun))),
             }
+        }
+        Ok(())
+    }
+
+    /// Writes what was held before it is more than one commit takes, and holds on. Between two pieces of news only: what
+    /// one piece changes, an old watch that ends for a new one, is on disk whole or not at all.
+    pub(super) async fn release_if_many(&mut self) -> Result<(), DispatchError> {
+        if self.held.as_ref().is_some_and(|held| held.records.len() >= MANY) {
+            self.release(Vec::new()).await?;
+            self.hold();
         }
         Ok(())
     }

@@ -441,3 +441,54 @@ async fn a_report_that_is_faster_than_the_news_of_its_deployment_is_heard_by_its
         }
     }
 }
+
+/// Each deployment of a service ends the watch of the one before. However many come at once, there is no commit after
+/// which, if the machine failed there, two watches of the service were open.
+#[tokio::test]
+async fn whatever_is_written_at_once_leaves_one_open_watch() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dispatcher = dispatcher(dir.path(), rules(None)).await;
+    let ledger = dispatcher.parts.ledger.clone();
+    let now = clock::now();
+    let accepted = |number: u64| {
+        let at = Span::from_milliseconds(10_000 - number).before(now);
+        let mut deploy = event(service(), &format!("d-{number}"), DeployKind::Deployed, at);
+        deploy.release = release(&format!("v{number}"));
+        Accepted {
+            id: format!("d-{number}"),
+            incoming: Incoming::Deploy(deploy),
+            raw: serde_json::Value::Null,
+            notes: Vec::new(),
+        }
+    };
+    let news = News { accepted: (0..1_100).map(accepted).collect(), dead: Vec::new() };
+    let (reply, _answer) = oneshot::channel();
+    let (mut heads, done) = (Vec::new(), std::cell::Cell::new(false));
+    let hear = async {
+        dispatcher.hear_events(vec![(SourceName::new("ci").unwrap(), news, reply)]).await.unwrap();
+        done.set(true);
+    };
+    let watch_commits = async {
+        while !done.get() {
+            heads.push(ledger.head().sequence);
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::join!(hear, watch_commits);
+    heads.push(ledger.head().sequence);
+    heads.dedup();
+    let (mut open, mut read) = (0, 0);
+    let mut open_after = Vec::new();
+    for head in heads {
+        while read < head {
+            let records = ledger.read_after(read, u32::try_from(head - read).unwrap()).await.unwrap();
+            read = records.last().unwrap().sequence;
+            let of = |kind| records.iter().filter(|record| record.kind == kind).count();
+            open += of("opened");
+            open -= of("closed");
+        }
+        open_after.push(open);
+    }
+    assert_eq!(open_after[..2], [0, 0], "the news, and nothing of what it means");
+    assert!(open_after.len() > 3 && open_after[2..].iter().all(|open| *open == 1), "{open_after:?}");
+}
