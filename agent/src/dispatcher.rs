@@ -24,6 +24,8 @@ mod weather;
 mod aftercare_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod went_back_tests;
 
 pub(crate) use events::DEAD_LETTER_STREAM;
 pub use events::EventAnswer;

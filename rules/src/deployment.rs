@@ -110,6 +110,21 @@ impl DeployEvent {
             _ => self.occurred_at > other.at,
         }
     }
+
+    /// The act it tells of. `running` is what ran before as far as others know, for sources that do not say.
+    pub fn deployment(&self, running: Option<&Release>) -> Deployment {
+        Deployment {
+            service: self.service.clone(),
+            environment: self.environment.clone(),
+            release: self.release.clone(),
+            previous: self.previous.as_ref().or(running).cloned(),
+            at: self.occurred_at,
+            source: self.source.clone(),
+            sequence: self.sequence,
+            changes: self.changes.clone(),
+            security_fix: self.security_fix,
+        }
+    }
 }
 
 /// The act of replacing one release by another in one environment.

@@ -22,6 +22,14 @@ pub enum FleetEntry {
         /// The watch that looks at it.
         watch: WatchId,
     },
+    /// Others went back to an older release, or took the service away.
+    WentBack {
+        /// What runs since (what ran last, if it was taken away), where, since when, and who told.
+        deployment: Deployment,
+        /// Whether nothing runs any more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        removed: bool,
+    },
     /// A release was shown to be well.
     ProvedGood {
         /// The service.
@@ -182,6 +190,9 @@ impl KnownGood {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct ServiceState {
     current: Option<(Deployment, WatchId)>,
+    /// Others went back, or took the service away, after that.
+    #[serde(default)]
+    went_back: Option<Deployment>,
     /// What is believed to run: the deployed release, or the one returned to since.
     running: Option<Release>,
     /// Since when it is believed to run.
@@ -200,6 +211,15 @@ struct ServiceState {
 }
 
 impl ServiceState {
+    /// What is believed to run since then. The same release once more (a restart, a new configuration) has been running
+    /// all along.
+    fn runs(&mut self, release: Option<&Release>, since: Timestamp) {
+        if self.running.as_ref() != release {
+            self.running = release.cloned();
+            self.running_since = release.map(|_| since);
+        }
+    }
+
     fn is_in(&self, environment: &EnvironmentName) -> bool {
         self.current.as_ref().is_some_and(|(deployment, _)| deployment.environment == *environment)
     }
@@ -325,14 +345,16 @@ impl Fleet {
         match entry {
             FleetEntry::Deployed { deployment, watch } => {
                 let state = self.service(&deployment.service, &deployment.environment);
-                // The same release once more (a restart, a new configuration) has been running all along.
-                if state.running.as_ref() != Some(&deployment.release) {
-                    state.running = Some(deployment.release.clone());
-                    state.running_since = Some(deployment.at);
-                }
+                state.runs(Some(&deployment.release), deployment.at);
+                state.went_back = None;
                 let moves = deployment.brought(Change::IrreversibleMigrations);
                 remember(&mut state.deployed, (deployment.release.version.clone(), moves));
                 state.current = Some((deployment.clone(), watch.clone()));
+            }
+            FleetEntry::WentBack { deployment, removed } => {
+                let state = self.service(&deployment.service, &deployment.environment);
+                state.runs((!removed).then_some(&deployment.release), deployment.at);
+                state.went_back = Some(deployment.clone());
             }
             FleetEntry::ProvedGood { service, environment, known } => {
                 let state = self.service(service, environment);
@@ -359,11 +381,8 @@ impl Fleet {
                 if state.active.as_ref() == Some(plan) {
                     state.active = None;
                 }
-                if let Some(running) = running
-                    && state.running.as_ref() != Some(running)
-                {
-                    state.running = Some(running.clone());
-                    state.running_since = Some(*at);
+                if let Some(running) = running {
+                    state.runs(Some(running), *at);
                 }
             }
             FleetEntry::Drilled { service, environment, outcome, at } => {
@@ -499,6 +518,12 @@ impl Fleet {
     /// The newest deployment of a service.
     pub fn current(&self, service: &ServiceName, environment: &EnvironmentName) -> Option<&Deployment> {
         self.services.get(&key(service, environment))?.current.as_ref().map(|(deployment, _)| deployment)
+    }
+
+    /// The newest that is known to have happened to a service: news that is not newer is late.
+    pub fn newest(&self, service: &ServiceName, environment: &EnvironmentName) -> Option<&Deployment> {
+        let state = self.services.get(&key(service, environment))?;
+        state.went_back.as_ref().or(state.current.as_ref().map(|(deployment, _)| deployment))
     }
 
     /// The services as `service@environment`, each with its last drill and how that went.

@@ -225,17 +225,7 @@ impl Watch {
         situation: &Situation,
         now: Timestamp,
     ) -> (Watch, Vec<Effect>) {
-        let deployment = Deployment {
-            service: event.service.clone(),
-            environment: event.environment.clone(),
-            release: event.release.clone(),
-            previous: event.previous.clone().or_else(|| situation.running.clone()),
-            at: event.occurred_at,
-            source: event.source.clone(),
-            sequence: event.sequence,
-            changes: event.changes.clone(),
-            security_fix: event.security_fix,
-        };
+        let deployment = event.deployment(situation.running.as_ref());
         rules.compare = rules.compare.map(|compare| compare.of(&deployment));
         let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
         let previous_since = situation

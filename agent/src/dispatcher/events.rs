@@ -8,6 +8,7 @@ use crate::events::{Accepted, DeadLetter, Incoming};
 use crate::inlet::News;
 use crate::ledger::{EventKey, NewRecord, Recorded};
 use rules::deployment::{DeployEvent, DeployKind, Report};
+use rules::fleet::FleetEntry;
 use rules::ids::{SourceName, WatchId};
 use rules::ruleset::RuleSet;
 use rules::units::Span;
@@ -159,8 +160,8 @@ impl Dispatcher {
     async fn deployed(&mut self, event: DeployEvent) -> Result<(), DispatchError> {
         let now = clock::now();
         let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
-        let current = self.fleet.current(&event.service, &event.environment);
-        let late = current.is_some_and(|current| !event.is_newer_than(current));
+        let newest = self.fleet.newest(&event.service, &event.environment);
+        let late = newest.is_some_and(|newest| !event.is_newer_than(newest));
         let open = self
             .open_watch(&event)
             .map(|watch| (watch.id.clone(), watch.deployment.release.clone(), watch.phase.clone()));
@@ -177,10 +178,16 @@ impl Dispatcher {
             // Our own rollback, told back to us by the pipeline, or somebody else's while ours runs: the plan's guards
             // and its verification see what is there.
             (DeployKind::RolledBack, Some(_)) if acting => Ok(()),
-            (DeployKind::RolledBack | DeployKind::Removed, Some((open, _, _))) => {
-                self.tell(&open, Input::Superseded(id)).await.map(drop)
+            (DeployKind::RolledBack | DeployKind::Removed, open) => {
+                if let Some((open, _, _)) = open {
+                    self.tell(&open, Input::Superseded(id)).await?;
+                }
+                let fact = FleetEntry::WentBack {
+                    removed: event.kind == DeployKind::Removed,
+                    deployment: event.deployment(None),
+                };
+                self.fact(fact).await
             }
-            (DeployKind::RolledBack | DeployKind::Removed, None) => Ok(()),
             // The same release announced by a second source.
             (DeployKind::Deployed, Some((_, release, _))) if release == event.release && !turned_back => {
                 Ok(())

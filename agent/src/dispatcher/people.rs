@@ -158,11 +158,21 @@ impl Dispatcher {
         Ok(Ok(if still.is_empty() { said } else { format!("{said}; still in force: {}", still.join("; ")) }))
     }
 
-    /// Writes a fact about the fleet down and takes it in.
+    /// Writes a fact about the fleet down, with what is held if something is, and takes it in.
     pub(super) async fn fact(&mut self, fact: FleetEntry) -> Result<(), DispatchError> {
-        self.parts.ledger.append(vec![fleet_record(&fact, clock::now())?]).await?;
-        self.fleet.apply(&fact);
-        self.publish();
+        let record = fleet_record(&fact, clock::now())?;
+        match &mut self.held {
+            // What is held counts in memory at once, and is published when it is on disk.
+            Some(held) => {
+                held.records.push(record);
+                self.fleet.apply(&fact);
+            }
+            None => {
+                self.parts.ledger.append(vec![record]).await?;
+                self.fleet.apply(&fact);
+                self.publish();
+            }
+        }
         Ok(())
     }
 

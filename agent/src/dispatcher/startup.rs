@@ -108,6 +108,7 @@ impl Dispatcher {
             self.hold();
             for record in records {
                 self.think_again(body::<StoredEvent>(&record)?).await?;
+                self.release_if_many().await?;
             }
             let more = if through > before { vec![thought(through)?] } else { Vec::new() };
             self.release(more).await?;

@@ -83,7 +83,7 @@ impl Running {
         Running { messages, shutdown, task: tokio::spawn(dispatcher.run(heard, down)), ledger }
     }
 
-    async fn news(&self, id: &str, incoming: Incoming) -> Vec<EventAnswer> {
+    pub(super) async fn news(&self, id: &str, incoming: Incoming) -> Vec<EventAnswer> {
         let (reply, answer) = oneshot::channel();
         let accepted =
             vec![Accepted { id: id.into(), incoming, raw: serde_json::Value::Null, notes: Vec::new() }];
@@ -135,7 +135,7 @@ impl Running {
     }
 }
 
-fn event(service: ServiceName, id: &str, kind: DeployKind, at: Timestamp) -> DeployEvent {
+pub(super) fn event(service: ServiceName, id: &str, kind: DeployKind, at: Timestamp) -> DeployEvent {
     DeployEvent {
         source: SourceName::new("ci").unwrap(),
         id: id.into(),

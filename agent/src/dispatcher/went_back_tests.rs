@@ -1,0 +1,80 @@
+//! What others turned back stays known: what runs, since when, and which news is older than that.
+
+use super::tests::{Running, event, release, rules, seconds_ago, service};
+use crate::events::Incoming;
+use rules::deployment::{DeployEvent, DeployKind};
+use rules::ids::WatchId;
+
+/// News of a source that says no more than it must: which release runs now.
+fn news(id: &str, kind: DeployKind, version: &str, seconds: u64) -> DeployEvent {
+    let news = event(service(), id, kind, seconds_ago(seconds));
+    DeployEvent { release: release(version), previous: None, ..news }
+}
+
+/// Each open watch as the releases it is between.
+async fn watched(agent: &Running) -> Vec<(String, Option<String>)> {
+    agent
+        .look(|view| {
+            let of = |watch: &rules::watch::Watch| {
+                let previous = watch.deployment.previous.as_ref().map(|release| release.version.to_string());
+                (watch.deployment.release.version.to_string(), previous)
+            };
+            view.watches.values().map(of).collect()
+        })
+        .await
+}
+
+#[tokio::test]
+async fn the_next_release_comes_after_what_others_went_back_to() {
+    let cases = [
+        (DeployKind::RolledBack, "v1", Some("v1".to_owned())),
+        // Nothing ran before it: there is nothing to return to.
+        (DeployKind::Removed, "v2", None),
+    ];
+    for (kind, version, previous) in cases {
+        for restarts in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut agent = Running::start(dir.path(), rules(None)).await;
+            for story in [
+                news("1", DeployKind::Deployed, "v1", 50),
+                news("2", DeployKind::Deployed, "v2", 40),
+                news("3", kind, version, 30),
+            ] {
+                let id = story.id.clone();
+                agent.news(&id, Incoming::Deploy(story)).await;
+            }
+            assert_eq!(watched(&agent).await, [], "{kind:?}");
+            if restarts {
+                agent.end().await;
+                agent = Running::start(dir.path(), rules(None)).await;
+            }
+            agent.news("4", Incoming::Deploy(news("4", DeployKind::Deployed, "v3", 20))).await;
+            let expected = [("v3".to_owned(), previous.clone())];
+            assert_eq!(watched(&agent).await, expected, "{kind:?}, restarted: {restarts}");
+            agent.end().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn news_of_a_release_that_others_have_left_already_is_late() {
+    for kind in [DeployKind::RolledBack, DeployKind::Removed] {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = Running::start(dir.path(), rules(None)).await;
+        let numbered = |story: DeployEvent, sequence| DeployEvent { sequence: Some(sequence), ..story };
+        for story in [
+            numbered(news("1", DeployKind::Deployed, "v1", 50), 10),
+            numbered(news("3", kind, "v1", 30), 12),
+            numbered(news("2", DeployKind::Deployed, "v2", 40), 11),
+        ] {
+            let id = story.id.clone();
+            agent.news(&id, Incoming::Deploy(story)).await;
+        }
+        assert_eq!(watched(&agent).await, [], "{kind:?}: a watch over what does not run");
+        let streams = agent.ledger.streams("watch/").await.unwrap();
+        let first = news("1", DeployKind::Deployed, "v1", 50);
+        let first = WatchId::of(&first.source, "1", &first.service, &first.environment);
+        assert_eq!(streams, [format!("watch/{first}")]);
+        agent.end().await;
+    }
+}
