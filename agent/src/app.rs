@@ -28,7 +28,8 @@ use crate::signals::scrape::ScrapeSource;
 use crate::telemetry::Metrics;
 use anyhow::Context as _;
 use rules::fleet::{Fleet, Freeze};
-use std::collections::BTreeMap;
+use rules::ids::SourceName;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -82,6 +83,8 @@ pub struct Settings {
     pub heartbeat: Option<Heartbeat>,
     /// Freezes of the configuration.
     pub freezes: Vec<Freeze>,
+    /// The sources of events that look at what runs.
+    pub observers: BTreeSet<SourceName>,
     /// Where every action is documented, if anywhere.
     pub deployment_log: Option<DeploymentLogConfig>,
     /// Resolves secrets of actions.
@@ -150,6 +153,7 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         ledger: ledger.clone(),
         rules: Arc::clone(&settings.rules),
         freezes: settings.freezes,
+        observers: settings.observers,
         collector: collector.clone(),
         executor: executor.clone(),
         notifiers: notifiers.clone(),

@@ -148,6 +148,8 @@ pub struct Parts {
     pub rules: Rules,
     /// Freezes of the configuration: in force as long as they stand there, and not written down.
     pub freezes: Vec<Freeze>,
+    /// Sources that look at what runs, and tell it again when it comes back. All others tell what they have done.
+    pub observers: BTreeSet<SourceName>,
     /// Who measures.
     pub collector: Collector,
     /// Who acts.

@@ -526,6 +526,13 @@ impl Fleet {
         state.went_back.as_ref().or(state.current.as_ref().map(|(deployment, _)| deployment))
     }
 
+    /// Whether a release was deployed here, and another one since.
+    pub fn was_left(&self, service: &ServiceName, environment: &EnvironmentName, version: &Version) -> bool {
+        let deployed = self.services.get(&key(service, environment)).map(|state| state.deployed.as_slice());
+        let newest = self.newest(service, environment).map(|newest| &newest.release.version);
+        newest != Some(version) && deployed.is_some_and(|all| all.iter().any(|(one, _)| one == version))
+    }
+
     /// The services as `service@environment`, each with its last drill and how that went.
     pub fn drills(&self) -> impl Iterator<Item = (&str, Option<&(Timestamp, String)>)> {
         self.services.iter().map(|(name, state)| (name.as_str(), state.drilled.as_ref()))

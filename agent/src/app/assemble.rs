@@ -120,6 +120,7 @@ pub fn settings(config: Config) -> anyhow::Result<Settings> {
     Ok(Settings {
         listen: config.api.listen,
         freezes: freezes.collect(),
+        observers: config.events.kubernetes.keys().cloned().collect(),
         state_dir,
         token,
         event_sources,

@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use rules::ids::SourceName;
 use rules::units::Span;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -158,6 +158,7 @@ fn settings(
     Ok(Settings {
         deployment_log: None,
         freezes: Vec::new(),
+        observers: BTreeSet::new(),
         heartbeat: None,
         state_dir: state.to_owned(),
         // Any free port: the usual one belongs to a real agent, also to one that is started while the demo plays.

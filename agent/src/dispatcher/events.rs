@@ -160,8 +160,7 @@ impl Dispatcher {
     async fn deployed(&mut self, event: DeployEvent) -> Result<(), DispatchError> {
         let now = clock::now();
         let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
-        let newest = self.fleet.newest(&event.service, &event.environment);
-        let late = newest.is_some_and(|newest| !event.is_newer_than(newest));
+        let late = self.is_late(&event);
         let open = self
             .open_watch(&event)
             .map(|watch| (watch.id.clone(), watch.deployment.release.clone(), watch.phase.clone()));
@@ -194,6 +193,17 @@ impl Dispatcher {
             }
             (DeployKind::Deployed, open) => self.open(event, id, open.map(|(open, _, _)| open), now).await,
         }
+    }
+
+    /// Whether something newer is known. By the clock, the end of a slow pipeline is newer than the release that was rolled
+    /// out meanwhile: what a cluster has left already is late, too. Were it to come back, the cluster would tell.
+    fn is_late(&self, event: &DeployEvent) -> bool {
+        let (service, environment) = (&event.service, &event.environment);
+        let Some(newest) = self.fleet.newest(service, environment) else { return false };
+        let observers = &self.parts.observers;
+        let only_told = observers.contains(&newest.source) && !observers.contains(&event.source);
+        let left = || self.fleet.was_left(service, environment, &event.release.version);
+        !event.is_newer_than(newest) || (only_told && event.kind != DeployKind::Removed && left())
     }
 
     async fn open(

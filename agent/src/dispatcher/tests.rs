@@ -53,6 +53,7 @@ pub(super) async fn dispatcher(dir: &Path, rules: Rules) -> Dispatcher {
         ledger,
         rules,
         freezes: Vec::new(),
+        observers: BTreeSet::from([SourceName::new("cluster").unwrap()]),
         collector: Collector::new(BTreeMap::new()),
         executor,
         notifiers,

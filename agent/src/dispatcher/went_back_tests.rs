@@ -1,9 +1,9 @@
-//! What others turned back stays known: what runs, since when, and which news is older than that.
+//! What runs when others turn back or tell late: what the next release comes after, and which news is old.
 
 use super::tests::{Running, event, release, rules, seconds_ago, service};
 use crate::events::Incoming;
 use rules::deployment::{DeployEvent, DeployKind};
-use rules::ids::WatchId;
+use rules::ids::{SourceName, WatchId};
 
 /// News of a source that says no more than it must: which release runs now.
 fn news(id: &str, kind: DeployKind, version: &str, seconds: u64) -> DeployEvent {
@@ -75,6 +75,35 @@ async fn news_of_a_release_that_others_have_left_already_is_late() {
         let first = news("1", DeployKind::Deployed, "v1", 50);
         let first = WatchId::of(&first.source, "1", &first.service, &first.environment);
         assert_eq!(streams, [format!("watch/{first}")]);
+        agent.end().await;
+    }
+}
+
+/// A release is rolled out, a hotfix after it, and only then does the slow pipeline of the first one say that it is done.
+#[tokio::test]
+async fn what_a_cluster_has_left_is_late_whenever_a_pipeline_tells_of_it() {
+    let cases = [
+        // A cluster tells of the hotfix: it looks at what runs.
+        ("cluster", "v2", "v3"),
+        // Two pipelines: each tells what it has done, and the last of them counts.
+        ("other-pipeline", "v2", "v2"),
+        // The cluster has not told of it yet.
+        ("cluster", "v4", "v4"),
+    ];
+    for (source, late, watched_then) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = Running::start(dir.path(), rules(None)).await;
+        let of = |story: DeployEvent| DeployEvent { source: SourceName::new(source).unwrap(), ..story };
+        for story in [
+            of(news("1", DeployKind::Deployed, "v2", 50)),
+            of(news("2", DeployKind::Deployed, "v3", 40)),
+            news("3", DeployKind::Deployed, late, 30),
+        ] {
+            let id = story.id.clone();
+            agent.news(&id, Incoming::Deploy(story)).await;
+        }
+        let versions: Vec<String> = watched(&agent).await.into_iter().map(|(version, _)| version).collect();
+        assert_eq!(versions, [watched_then], "{source} has told, then a pipeline of {late}");
         agent.end().await;
     }
 }
