@@ -15,7 +15,7 @@ use tests::wait;
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 /// Little: the rule sees a share, and other tests run on the same two cores.
 const RATE: u32 = 40;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const PASSWORD: &str = "alertmanager-0123456789";
 
 /// A row that listens for the alert, and an agent that may only look.
@@ -51,9 +51,10 @@ struct Rig {
     _load: Load,
 }
 
+/// Over fifteen scrapes: some that a busy machine leaves out do not take the alert away.
 fn rules() -> Vec<Value> {
     let share =
-        "sum(rate(http_requests_total{code=~\"5..\"}[4s])) / sum(rate(http_requests_total[4s])) > 0.1";
+        "sum(rate(http_requests_total{code=~\"5..\"}[15s])) / sum(rate(http_requests_total[15s])) > 0.1";
     let rule = json!({
         "alert": "HighErrors", "expr": share, "for": "1s", "labels": { "service": "shop" },
         "annotations": { "summary": "Errors above 10 %" },

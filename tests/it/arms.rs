@@ -13,7 +13,7 @@ use tests::wait;
 
 const SCRAPE_INTERVAL: Duration = Duration::from_millis(200);
 /// Generous: a busy machine with two cores runs several tests at once.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 async fn open(pods: usize) -> Result<Arms> {
     Arms::start(pods, &Release::healthy("v1"), &Release::healthy("v2")).await
@@ -38,13 +38,13 @@ async fn reached(arms: &Arms, side: Side) -> Result<f64> {
     Ok(sum)
 }
 
-/// Sends 2,000 requests or more through `envoy` and says how many of how many reached the canary.
+/// Sends 1,000 requests or more through `envoy` and says how many of how many reached the canary.
 async fn split(arms: &Arms, envoy: &Envoy) -> Result<(f64, f64)> {
     let before = (reached(arms, Side::Control).await?, reached(arms, Side::Canary).await?);
-    let load = Load::start(Target::new(envoy.address()), 500)?;
-    wait::until("2,000 answers", PATIENCE, async || {
+    let load = Load::start(Target::new(envoy.address()), 100)?;
+    wait::until("1,000 answers", PATIENCE, async || {
         let seen = load.answers();
-        Ok((seen.good + seen.bad >= 2_000).then_some(()))
+        Ok((seen.good + seen.bad >= 1_000).then_some(()))
     })
     .await?;
     let seen = load.finish();
@@ -194,7 +194,7 @@ async fn one_bad_pod_of_five_can_be_told_from_the_others() -> Result<()> {
 async fn pods_of_one_release_fail_at_different_requests_and_spread_their_latencies() -> Result<()> {
     let release = Release {
         error_rate: 0.5,
-        latency: Duration::from_millis(50),
+        latency: Duration::from_millis(20),
         spread: Some(0.5),
         ..Release::healthy("v1")
     };
@@ -212,20 +212,24 @@ async fn pods_of_one_release_fail_at_different_requests_and_spread_their_latenci
     // 40 throws of two coins: 20 give or take 16 is five standard deviations.
     assert!((4..=36).contains(&differ), "{differ} of 40 differ");
 
-    let load = arms.load(Side::Control, 300)?;
-    wait::until("600 answers", PATIENCE, async || {
-        Ok((load.answers().good + load.answers().bad >= 600).then_some(()))
-    })
-    .await?;
     let pod = &arms.control[0];
     let up_to = async |bound: &str| {
         let labels = format!("version=\"v1\",pod=\"control-0\",le=\"{bound}\"");
         figure(pod, &format!("http_request_duration_seconds_bucket{{{labels}}}")).await
     };
-    let all = up_to("+Inf").await?;
-    // Half and twice the median are 1.39 standard deviations away: 8.3 % lie beyond on either side. Waking late, on a
-    // busy machine, only adds to the slow ones.
-    let (fast, slow) = (up_to("0.025").await? / all, 1.0 - up_to("0.1").await? / all);
+    let counts = async || anyhow::Ok([up_to("0.25").await?, up_to("1").await?, up_to("+Inf").await?]);
+    let before = counts().await?;
+    // Beside these latencies it is little that a busy machine wakes some ten milliseconds late.
+    arms.step_latency(Side::Control, Duration::from_millis(500)).await?;
+    let load = arms.load(Side::Control, 60)?;
+    wait::until("600 answers", PATIENCE, async || {
+        Ok((load.answers().good + load.answers().bad >= 600).then_some(()))
+    })
+    .await?;
+    let after = counts().await?;
+    let [below_half, below_twice, all] = [0, 1, 2].map(|edge| after[edge] - before[edge]);
+    // Half and twice the median are 1.39 standard deviations away: 8.3 % lie beyond on either side.
+    let (fast, slow) = (below_half / all, 1.0 - below_twice / all);
     assert!((0.02..0.15).contains(&fast), "{fast} of {all} were twice as fast as the median");
     assert!((0.03..0.40).contains(&slow), "{slow} of {all} were twice as slow as the median");
     Ok(())

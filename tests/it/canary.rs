@@ -6,7 +6,7 @@ mod rig;
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use rig::{LATENCY, PATIENCE, Rig, Service, number, release, signal};
 use serde_json::Value;
 use tests::arms::{Arms, Side};
@@ -20,34 +20,34 @@ const RATE: u32 = 50;
 const OBSERVED: Service = Service { autonomy: "observe", ..Service::USUAL };
 
 /// What a card of a found degradation must tell of the signal that it rests on.
-fn assert_told(card: &Value, name: &str, step: f64) -> Result<()> {
+fn is_told(card: &Value, name: &str, step: f64) -> Result<()> {
     let told = signal(card, name)?;
     let comparison = &told["comparison"];
-    assert_eq!(comparison["truth"], "holds", "{told:#}");
+    ensure!(comparison["truth"] == "holds", "{told:#}");
     let (now, control) = (number(comparison, "/now")?, number(comparison, "/before")?);
-    assert!(now > control && number(comparison, "/n")? > 100.0, "{told:#}");
-    assert!(number(comparison, "/interval/lower")? < now && number(comparison, "/interval/upper")? > now);
-    assert!(number(comparison, "/ratio/now")? > 1.25 && number(comparison, "/ratio/threshold")? == 1.25);
-    assert!(number(comparison, "/ratio/control_n")? > 100.0, "{told:#}");
+    ensure!(now > control && number(comparison, "/n")? > 100.0, "{told:#}");
+    ensure!(number(comparison, "/interval/lower")? < now && number(comparison, "/interval/upper")? > now);
+    ensure!(number(comparison, "/ratio/now")? > 1.25 && number(comparison, "/ratio/threshold")? == 1.25);
+    ensure!(number(comparison, "/ratio/control_n")? > 100.0, "{told:#}");
     let ratio = |end: &str| number(comparison, &format!("/ratio/interval/{end}"));
-    assert!(ratio("lower")? > 0.0 && ratio("lower")? < ratio("upper")?, "{told:#}");
+    ensure!(ratio("lower")? > 0.0 && ratio("lower")? < ratio("upper")?, "{told:#}");
     // What was shown once stays shown, even if it looks a little better meanwhile.
-    assert!(number(comparison, "/log_e_needed")? > 4.0 && number(comparison, "/log_e")? > 0.0, "{told:#}");
+    ensure!(number(comparison, "/log_e_needed")? > 4.0 && number(comparison, "/log_e")? > 0.0, "{told:#}");
     let began = |when: &str| number(comparison, &format!("/beginning/{when}"));
     let (earliest, median, latest) = (began("earliest")?, began("seconds")?, began("latest")?);
     println!(
         "{name} began {earliest:.0} … {median:.0} … {latest:.0} s after the deployment, in truth {step:.0} s"
     );
-    assert!(earliest <= median && median <= latest, "{told:#}");
+    ensure!(earliest <= median && median <= latest, "{told:#}");
     // Four times in five it lies between them; a scrape of either arm is what the beginning cannot be told from.
-    assert!(earliest - 10.0 <= step && step <= latest + 10.0, "{told:#}");
-    assert_eq!(told["coverage"], "full", "{told:#}");
+    ensure!(earliest - 10.0 <= step && step <= latest + 10.0, "{told:#}");
+    ensure!(told["coverage"] == "full", "{told:#}");
     let text = card["text"].as_str().unwrap_or_default();
     for part in ["now       ", "control ", "interval  ", "times the control", "coverage  full", "worse     "]
     {
-        assert!(text.contains(part), "{part:?} is missing in {text}");
+        ensure!(text.contains(part), "{part:?} is missing in {text}");
     }
-    assert!(text.contains("believed at ") && text.contains("began     "), "{text}");
+    ensure!(text.contains("believed at ") && text.contains("began     "), "{text}");
     Ok(())
 }
 
@@ -65,22 +65,31 @@ async fn step_to_five_percent(statistics: &'static str, wait: Duration, dice: u6
     let (step, after) = (Instant::now(), deployed.elapsed().as_secs_f64());
     rig.arms.step_errors(Side::Canary, 0.05).await?;
     let (took, card) = rig.until_degraded(step, PATIENCE).await?;
-    assert_eq!(card["row"], "canary-errors", "{card:#}");
-    assert_told(&card, "errors", after)?;
+    ensure!(card["row"] == "canary-errors", "{card:#}");
+    is_told(&card, "errors", after)?;
     Ok(took)
 }
 
-/// Of 150 such steps in a simulation half are decided within 17 s and nine of ten within 29 s: one that is not happens, two
-/// in a row are a finding.
+/// Lets it be measured once, and once more with other dice if it took longer than `limit`, or came out otherwise than it
+/// should: one go that is not as it should be happens, two in a row are a finding.
+async fn in_two_goes(limit: Duration, go: impl AsyncFn(u64) -> Result<Duration>) -> Result<()> {
+    let mut failed = Vec::new();
+    for dice in 1..=2 {
+        match go(dice).await {
+            Ok(took) if took <= limit => return Ok(()),
+            Ok(took) => failed.push(format!("{took:?}")),
+            Err(error) => failed.push(format!("{error:#}")),
+        }
+        println!("go {dice}: {}", failed.last().map_or("", String::as_str));
+    }
+    bail!("in neither go within {limit:?}: {}", failed.join("\n"))
+}
+
+/// Of 150 such steps in a simulation half are decided within 17 s and nine of ten within 29 s.
 #[tokio::test]
 async fn a_step_from_one_to_five_percent_is_decided_in_half_a_minute() -> Result<()> {
-    const LIMIT: Duration = Duration::from_secs(30);
-    let first = step_to_five_percent("dispersion: 1", Duration::ZERO, 1).await?;
-    if first > LIMIT {
-        let second = step_to_five_percent("dispersion: 1", Duration::ZERO, 2).await?;
-        assert!(second <= LIMIT, "{first:?} and {second:?}");
-    }
-    Ok(())
+    let go = async |dice| step_to_five_percent("dispersion: 1", Duration::ZERO, dice).await;
+    in_two_goes(Duration::from_secs(30), go).await
 }
 
 /// A release that turns bad later has its good time against it, and the many moments at which it could have. Here the
@@ -88,26 +97,29 @@ async fn a_step_from_one_to_five_percent_is_decided_in_half_a_minute() -> Result
 /// of ten within 39 s.
 #[tokio::test]
 async fn a_step_in_the_middle_of_the_watch_is_decided_and_dated_too() -> Result<()> {
-    let took = step_to_five_percent("", Duration::from_secs(20), 1).await?;
-    assert!(took <= Duration::from_secs(75), "{took:?}");
-    Ok(())
+    let go = async |dice| step_to_five_percent("", Duration::from_secs(20), dice).await;
+    in_two_goes(Duration::from_secs(75), go).await
 }
 
 #[tokio::test]
 async fn a_p95_that_doubles_is_decided_in_a_minute() -> Result<()> {
-    let service = Service { more_signals: LATENCY, ..OBSERVED };
-    let rig = Rig::usual(2, service, false).await?;
-    let _users = [rig.arms.load(Side::Control, RATE)?, rig.arms.load(Side::Canary, RATE)?];
-    rig.deploy().await?;
-    let deployed = Instant::now();
-    tokio::time::sleep(Duration::from_secs(15)).await;
-    let (step, after) = (Instant::now(), deployed.elapsed().as_secs_f64());
-    rig.arms.step_latency(Side::Canary, 2 * release("v2").latency).await?;
-    let (took, card) = rig.until_degraded(step, PATIENCE).await?;
-    assert_eq!(card["row"], "canary-slower", "{card:#}");
-    assert_told(&card, "latency", after)?;
-    assert!(took <= Duration::from_secs(60), "{took:?}");
-    Ok(())
+    in_two_goes(Duration::from_secs(60), async |dice| {
+        let rolled = |version| Release { seed: dice, ..release(version) };
+        let arms = Arms::start(2, &rolled("v1"), &rolled("v2")).await?;
+        let service = Service { more_signals: LATENCY, ..OBSERVED };
+        let rig = Rig::open(arms, &[], &[service], false).await?;
+        let _users = [rig.arms.load(Side::Control, RATE)?, rig.arms.load(Side::Canary, RATE)?];
+        rig.deploy().await?;
+        let deployed = Instant::now();
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let (step, after) = (Instant::now(), deployed.elapsed().as_secs_f64());
+        rig.arms.step_latency(Side::Canary, 2 * release("v2").latency).await?;
+        let (took, card) = rig.until_degraded(step, PATIENCE).await?;
+        ensure!(card["row"] == "canary-slower", "{card:#}");
+        is_told(&card, "latency", after)?;
+        Ok(took)
+    })
+    .await
 }
 
 /// Ninety to ten, and one request in twenty fails on both sides: what a fixed bound would complain of for ever is no fault

@@ -4,6 +4,7 @@ use anyhow::Result;
 use std::time::{Duration, Instant};
 use tests::redis::RedisServer;
 use tests::steps::{Rig, kind, words};
+use tests::wait;
 
 fn rig(server: &RedisServer, operation: &str) -> Result<Rig> {
     rig_at(&server.url(), operation)
@@ -138,22 +139,23 @@ async fn a_key_is_set_and_removed_and_looked_for() -> Result<()> {
 async fn a_change_without_an_answer_is_unknown_and_done_once_looked_for() -> Result<()> {
     let server = RedisServer::start(&[]).await?;
     let rig = rig(&server, "{ rq_suspend: {} }")?;
-    // The server takes the change and does not answer for a while.
-    server.say::<()>("CLIENT PAUSE 3000 WRITE").await?;
+    // The server takes the change and does not answer until it is told to.
+    server.say::<()>("CLIENT PAUSE 120000 WRITE").await?;
     let pull = async {
-        loop {
-            let blocked: String = server.say("INFO clients").await.unwrap_or_default();
-            if blocked.contains("blocked_clients:1") {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let held = wait::until("the change to be held", Duration::from_secs(30), async || {
+            let blocked: String = server.say("INFO clients").await?;
+            Ok(blocked.contains("blocked_clients:1").then_some(()))
+        });
+        let held = held.await;
         rig.switch.send_replace(true);
-        Instant::now()
+        (held, Instant::now())
     };
-    let (outcome, pulled) = tokio::join!(rig.first(), pull);
-    assert!(pulled.elapsed() < Duration::from_secs(1), "{:?}", pulled.elapsed());
+    let (outcome, (held, pulled)) = tokio::join!(rig.first(), pull);
+    let took = pulled.elapsed();
+    held?;
+    assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(kind(&outcome), "unknown", "{outcome:?}");
+    server.say::<()>("CLIENT UNPAUSE").await?;
     rig.switch.send_replace(false);
     let outcome = rig.again().await;
     assert!(matches!(kind(&outcome), "done" | "there already"), "{outcome:?}");

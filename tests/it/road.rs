@@ -17,7 +17,7 @@ const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 const RATE: u32 = 150;
 /// The past that the baseline is taken from.
 const PAST: Duration = Duration::from_secs(25);
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Two releases of a service behind a switch, users, and a Prometheus that sees both.
 struct Shop {
@@ -58,13 +58,13 @@ services:
         measure: {{ proportion: {{ of: 'http_requests_total{{service="shop"}}', bad: {{ code: "5.." }} }} }}
     watch:
       look_every: 1s
-      watch_for: 40s
-      soak: 10s
+      watch_for: 60s
+      soak: 20s
       baseline_span: 25s
       baseline_gap: 1s
       baseline_window: 1s
-      blind_after: 6s
-      max_sample_age: 3s
+      blind_after: 15s
+      max_sample_age: 8s
       verify_for: 40s
       verify_soak: 5s
       checkpoints:

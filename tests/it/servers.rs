@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tests::load::{Load, Target};
 use tests::prometheus::{PrometheusServer, ScrapeJob, ScrapeTarget};
 use tests::victim::{Release, Victim};
@@ -64,7 +64,7 @@ async fn a_paused_prometheus_is_silent_and_a_stopped_one_refuses() -> Result<()>
     let mut server = PrometheusServer::start(&[], SCRAPE_INTERVAL).await?;
     assert_eq!(server.query("vector(1)").await?[0].value, 1.0);
     server.pause()?;
-    let impatient = reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(300)).build()?;
+    let impatient = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build()?;
     let url = format!("{}/-/ready", server.url());
     assert!(impatient.get(&url).send().await.unwrap_err().is_timeout());
     server.resume()?;
@@ -86,17 +86,30 @@ async fn the_load_keeps_its_rate_counts_answers_and_follows_the_target() -> Resu
     let load = Load::start(target.clone(), 100)?;
     let began = Instant::now();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let seen = load.answers();
-    let expected = began.elapsed().as_secs_f64() * 100.0;
-    let rate_error = (seen.sent as f64 - expected).abs() / expected;
-    assert!(rate_error < 0.15, "{seen:?}: expected about {expected} sent: a slow service gets no fewer");
-    assert!(seen.sent > seen.good + seen.bad, "{seen:?}: a slow service keeps requests waiting");
-    assert_eq!((seen.lost, seen.dropped), (0, 0));
+    // On average: what a busy machine held up is sent later.
+    let mut last = String::new();
+    let kept = wait::until("the load to keep its rate", Duration::from_secs(20), async || {
+        let (seen, expected) = (load.answers(), began.elapsed().as_secs_f64() * 100.0);
+        last = format!("{seen:?}: expected about {expected} sent: a slow service gets no fewer");
+        let rate_error = (seen.sent as f64 - expected).abs() / expected;
+        assert_eq!((seen.lost, seen.dropped), (0, 0), "{seen:?}");
+        Ok((rate_error < 0.15 && seen.sent > seen.good + seen.bad).then_some(()))
+    });
+    kept.await.context("a slow service keeps requests waiting").with_context(|| last.clone())?;
 
     target.set(second.address());
     tokio::time::sleep(Duration::from_secs(2)).await;
     drop(load);
-    let metrics = second.metrics().await?;
+    // Dropped means stopped: once what was under way has ended, nothing arrives any more.
+    let mut before = String::new();
+    let metrics = wait::until("the last requests to end", PATIENCE, async || {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = second.metrics().await?;
+        let same = now == before;
+        before.clone_from(&now);
+        Ok(same.then_some(now))
+    })
+    .await?;
     let count = |code: &str| -> f64 {
         let series = format!("http_requests_total{{code=\"{code}\",version=\"bad\"}} ");
         let line = metrics.lines().find_map(|line| line.strip_prefix(&series));
@@ -108,12 +121,6 @@ async fn the_load_keeps_its_rate_counts_answers_and_follows_the_target() -> Resu
     let total =
         format!("http_request_duration_seconds_count{{version=\"bad\"}} {}", count("200") + count("500"));
     assert!(metrics.contains(&total), "the histogram counts what the counter counts:\n{metrics}");
-
-    // Dropped means stopped: nothing arrives any more.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let later = second.metrics().await?;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(later, second.metrics().await?);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::{http, ports, wait};
 
 /// From start to ready; a cluster of two settles in some seconds.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Another program may take a port between our asking and the server's binding it.
 const ATTEMPTS: usize = 3;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// From start to ready; a debug build on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// A token that everybody in the tests knows.
 pub const TOKEN: &str = "a-token-for-tests-long-enough";
 

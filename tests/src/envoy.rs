@@ -20,7 +20,7 @@ use crate::prometheus::{ScrapeJob, ScrapeTarget};
 use crate::{http, tools, wait};
 
 /// From start to ready; 2 s on an idle machine.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// From a new route in the file to Envoy's using it; some milliseconds on an idle machine.
 const RELOAD_LIMIT: Duration = Duration::from_secs(10);

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// After a server's first words of an answer, how long it may go on with it before the answer is taken to be whole.
-const ANSWER_GOES_ON: Duration = Duration::from_millis(300);
+const ANSWER_GOES_ON: Duration = Duration::from_secs(2);
 /// What a server gets to act on what it was sent last when the client has gone.
 const LAST_WISH: Duration = Duration::from_secs(2);
 /// A pattern may arrive in two parts.

@@ -16,7 +16,7 @@ use crate::process::Process;
 use crate::{ports, wait};
 
 /// From start to listening; some milliseconds on an idle machine.
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// One commit of a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,16 +14,21 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::OwnedMessage;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 use crate::process::Process;
 use crate::{ports, tools, wait};
 
-/// From start to answering: two seconds on an idle machine, and Java is slow to wake on a busy one.
-const START_LIMIT: Duration = Duration::from_secs(60);
+/// From start to answering: two seconds on an idle machine, and Java is slow to wake on a busy one. One that ends is not
+/// waited for.
+const START_LIMIT: Duration = Duration::from_secs(180);
+/// How many brokers wake at once: each has some seconds of work on a core of its own, and six on two cores are slower than
+/// three pairs.
+static WAKING: Semaphore = Semaphore::const_new(2);
 /// Another program may take a port between our asking and the server's binding it.
 const ATTEMPTS: usize = 3;
 /// For one request to a broker that is well.
-const REQUEST_LIMIT: Duration = Duration::from_secs(20);
+const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// Any identifier of a cluster will do.
 const CLUSTER: &str = "dHVybmJhY2stdGVzdHMtMQ";
 
@@ -79,6 +84,7 @@ impl Kafka {
     /// If it is not installed or does not start, with what it printed.
     pub async fn start_with(setup: &Setup) -> Result<Kafka> {
         let mut last = anyhow!("no attempt was made");
+        let _turn = WAKING.acquire().await.context("waiting for a turn to start Kafka")?;
         for _ in 0..ATTEMPTS {
             let folder = tempfile::tempdir().context("making a folder for Kafka")?;
             let (port, controller, secure) = (ports::free_port()?, ports::free_port()?, ports::free_port()?);
@@ -139,6 +145,7 @@ impl Kafka {
     /// If it does not come up.
     pub async fn restart(&mut self) -> Result<()> {
         self.kill()?;
+        let _turn = WAKING.acquire().await.context("waiting for a turn to start Kafka")?;
         self.process = launch(&self.folder)?;
         self.ready().await
     }

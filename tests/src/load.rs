@@ -19,6 +19,9 @@ use crate::http;
 /// dropped instead of eating memory and sockets.
 const IN_FLIGHT_LIMIT: usize = 1_000;
 
+/// After so long a user gives up.
+const USER_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The highest rate accepted, in requests a second: beyond it the generator, not the service, would be what is slow.
 const RATE_LIMIT: u32 = 2_000;
 
@@ -120,7 +123,7 @@ impl Load {
     /// If `rate` is 0 or above 2,000, or the client cannot be built.
     pub fn start(target: Target, rate: u32) -> Result<Load> {
         ensure!((1..=RATE_LIMIT).contains(&rate), "a load of {rate} a second: expected 1 to {RATE_LIMIT}");
-        let client = http::client()?;
+        let client = http::client_within(USER_PATIENCE)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("building the runtime of the load")?;
         let counters = Arc::new(Counters::default());

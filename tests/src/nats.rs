@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::{ports, tools, wait};
 
 /// From start to answering: a tenth of a second on an idle machine.
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// Another program may take the port between our asking and the server's binding it.
 const ATTEMPTS: usize = 3;
 

@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::{ports, wait};
 
 /// From start to answering; half a second on an idle machine.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// Another program may take the port between our asking and the server's binding it.
 const ATTEMPTS: usize = 3;
 const PASSWORD: &str = "sesame-sesame";

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::{binaries, http, process::Process, wait};
 
 /// From start to the first answer; a debug build on a busy machine needs a tenth of a second.
-const START_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a release of the service behaves.
 #[derive(Debug, Clone, PartialEq)]

@@ -198,11 +198,12 @@ async fn a_switch_that_nobody_holds_counts_as_pulled() {
 async fn looking_takes_half_of_the_time_at_most() {
     let world = World::new();
     let mut step = world.step(EffectClass::Lookup, "", Some("sleep 30"));
-    step.timeout = Span::from_milliseconds(600);
+    step.timeout = Span::from_seconds(8);
     let began = Instant::now();
     let outcome = world.run(&step, Direction::Apply, false).await;
     assert_eq!(kind(&outcome), "failed, retryable", "{outcome:?}");
-    assert!(began.elapsed() < std::time::Duration::from_secs(2));
+    let took = began.elapsed().as_secs_f64();
+    assert!((4.0..8.0).contains(&took), "{took} s: {outcome:?}");
     assert_eq!(world.journal(), ["look"]);
 }
 
@@ -249,7 +250,7 @@ async fn a_verification_that_never_says_yes_leaves_it_unknown() {
         let world = World::new();
         let mut step = world.step(EffectClass::Lookup, "", Some("exit 0"));
         step.verify = Some(InspectSpec { action: world.script(answer) });
-        step.timeout = Span::from_milliseconds(900);
+        step.timeout = Span::from_seconds(6);
         let began = Instant::now();
         let outcome = world.run(&step, Direction::Apply, false).await;
         let StepOutcome::Unknown { reason, .. } = &outcome else { panic!("{outcome:?}") };
@@ -257,7 +258,8 @@ async fn a_verification_that_never_says_yes_leaves_it_unknown() {
             reason.starts_with("the action says that it is done, and the verification does not"),
             "{reason}"
         );
-        assert!(began.elapsed() < std::time::Duration::from_secs(5));
+        // The time of the step, and what a program that is asked to end may take.
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "{answer}: {:?}", began.elapsed());
     }
 }
 
@@ -275,5 +277,5 @@ async fn a_switch_pulled_while_verifying_ends_it() {
     let began = Instant::now();
     let (outcome, ()) = tokio::join!(world.run(&step, Direction::Apply, false), pull);
     assert_eq!(kind(&outcome), "unknown");
-    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{outcome:?}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{outcome:?}");
 }

@@ -132,7 +132,7 @@ mod tests {
     use rules::signal::{Measure, Role, Signal};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     /// A source that has nothing and counts how often it is asked.
     #[derive(Default)]
@@ -181,6 +181,15 @@ mod tests {
         })
     }
 
+    /// Waits for something that takes a moment, or much longer on a busy machine.
+    async fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !is_so() {
+            assert!(began.elapsed() < Duration::from_secs(60), "waited a minute for {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     #[tokio::test]
     async fn a_ring_is_followed_by_a_look_at_the_source_that_rang_and_at_no_other() {
         let dir = tempfile::tempdir().unwrap();
@@ -194,11 +203,20 @@ mod tests {
         let agent = Running::of(dispatcher);
         agent.deploy("1", DeployKind::Deployed, seconds_ago(30)).await;
         let asked = || sources.each_ref().map(|source| source.0.load(Ordering::Relaxed));
-        // The past of both, and then nothing for ten seconds.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let before = asked();
+        // The past of both and a first look, and then nothing for ten seconds.
+        let mut before = asked();
+        let mut since = Instant::now();
+        wait("the past to be read", || {
+            if asked() != before {
+                (before, since) = (asked(), Instant::now());
+            }
+            before.iter().all(|count| *count > 0) && since.elapsed() > Duration::from_secs(1)
+        })
+        .await;
         bell.ring("pushed", crate::clock::now());
         bell.ring("nobody", crate::clock::now());
+        wait("the look that follows", || asked()[0] > before[0]).await;
+        // A second one would follow a quarter of a second later.
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(asked(), [before[0] + 1, before[1]]);
         agent.end().await;

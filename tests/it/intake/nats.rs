@@ -57,7 +57,8 @@ async fn a_stream_is_heard_and_what_cannot_be_read_comes_five_times() -> Result<
     publish(&client, "deploy.c", HeaderMap::new(), "{\"service\":").await?;
     let settled = |standing: &Value| {
         standing["recorded"] == 2
-            && standing["duplicates"] == 1
+            // Or more: what is not answered for within two seconds comes again.
+            && standing["duplicates"].as_u64() >= Some(1)
             && standing["dead_letters"] == 1
             && standing["lag"] == 0
             && standing["connected"] == true

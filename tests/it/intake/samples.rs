@@ -166,8 +166,15 @@ impl Telling {
         server.stream("METRICS", &["metrics.>"]).await?;
         let context = jetstream::new(server.connect().await?);
         let mut shop = Shop::default();
-        for ms in ticks().1 {
-            context.publish("metrics.shop", shop.durations(ms, false)?.into()).await?.await?;
+        // Each is synced to disk before it is acknowledged: the server syncs many of them at once, if it has them.
+        for part in ticks().1.chunks(50) {
+            let mut acks = Vec::new();
+            for ms in part {
+                acks.push(context.publish("metrics.shop", shop.durations(*ms, false)?.into()).await?);
+            }
+            for ack in acks {
+                ack.await?;
+            }
         }
         let is_bad = Arc::new(AtomicBool::new(false));
         let bad = Arc::clone(&is_bad);

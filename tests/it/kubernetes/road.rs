@@ -16,7 +16,7 @@ use super::stage::{Stage, deployment, image};
 const RATE: u32 = 150;
 /// The past that the baseline is taken from.
 const PAST: Duration = Duration::from_secs(20);
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A Deployment, and behind each of its images a real process that users reach while the Deployment runs that image.
 struct Shop {
@@ -53,7 +53,7 @@ services:
         measure: {{ proportion: {{ of: 'http_requests_total{{service="checkout"}}', bad: {{ code: "5.." }} }} }}
     watch:
       {{ look_every: 1s, watch_for: 120s, soak: 10s, baseline_span: 20s, baseline_gap: 1s, baseline_window: 1s,
-        seasonal_days: 0, blind_after: 6s, max_sample_age: 3s, verify_for: 60s, verify_soak: 5s, checkpoints: {{}} }}
+        seasonal_days: 0, blind_after: 15s, max_sample_age: 8s, verify_for: 60s, verify_soak: 5s, checkpoints: {{}} }}
     guards: {{ known_good_for: 10s, known_good_requests: 100 }}
     statistics: {{ healthy_below: 3%, dispersion: 1 }}
 "#

@@ -169,7 +169,7 @@ async fn a_wait_fails_with_the_reason() -> Result<()> {
     let began = Instant::now();
     let outcome = stage.run(&wait).await;
     assert_refused(&outcome, &["ImagePullBackOff of shop/checkout:missing in container app", "pod web-"]);
-    assert!(began.elapsed().as_secs() < 30, "long before the progress deadline: {:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 60, "long before the progress deadline: {:?}", began.elapsed());
 
     let path = format!("{}/web", stage.path("deployments"));
     let deadline = |seconds: u32| json!({"spec": {"progressDeadlineSeconds": seconds}});
@@ -179,7 +179,7 @@ async fn a_wait_fails_with_the_reason() -> Result<()> {
 
     stage.api.merge(&path, &deadline(600)).await?.ok()?;
     stage.deploy("deployments", "web", "shop/checkout:stuck").await?;
-    wait.timeout = Span::from_seconds(4);
+    wait.timeout = Span::from_seconds(15);
     assert_refused(&stage.run(&wait).await, &["not finished after", " pods are "]);
 
     let other = stage.step("web", json!({"wait": {"images": {"app": "shop/checkout:v1"}}}));

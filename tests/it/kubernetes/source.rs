@@ -16,8 +16,8 @@ use tests::wait;
 
 use super::stage::{Stage, deployment, image, workload};
 
-/// Longer than a rollout takes to begin, and for a busy machine.
-const SOON: Duration = Duration::from_secs(20);
+/// Longer than a rollout takes to begin, on a busy machine too, and than the source waits before it tries again.
+const SOON: Duration = Duration::from_secs(90);
 /// Two reconciles of these tests, and then some.
 const LONG_ENOUGH: Duration = Duration::from_millis(2_500);
 

@@ -64,10 +64,14 @@ async fn senders_that_fail_make_nothing_happen_and_are_told_and_shown() -> Resul
     let address = daemon.url("").trim_start_matches("http://").to_owned();
     let (answer, listened) = tokio::task::spawn_blocking(move || drip(&address)).await??;
     assert!(answer.contains("503"), "{answer}");
-    assert!(listened < Duration::from_secs(13), "{listened:?}");
-    let shown = health(daemon).await?;
-    assert_eq!(shown["pushed"]["unreadable"], 3, "{shown}");
-    assert!(shown["pushed"]["silence"].is_null(), "Prometheus was heard all the time: {shown}");
+    assert!(listened < Duration::from_secs(30), "{listened:?}");
+    // Prometheus goes on being heard, perhaps a little late on a busy machine.
+    wait::until("no silence to be told", PATIENCE, async || {
+        let shown = health(daemon).await?;
+        assert_eq!(shown["pushed"]["unreadable"], 3, "{shown}");
+        Ok(shown["pushed"]["silence"].is_null().then_some(()))
+    })
+    .await?;
     // The sender hangs.
     shop.prometheus.pause()?;
     let silent = wait::until("the silence to be told", PATIENCE, async || {

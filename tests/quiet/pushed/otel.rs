@@ -15,6 +15,7 @@ use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
 use serde_json::Value;
 use tests::wait;
 
+use super::machine::Machine;
 use super::{GOES, PAST, PATIENCE, PUSH_TOKEN, daemon, decided_at_once, health};
 
 const EXPORT_INTERVAL: Duration = Duration::from_millis(250);
@@ -88,6 +89,7 @@ fn rustls_provider() -> Result<()> {
 
 /// Whether a bad release was decided at once.
 async fn go() -> Result<bool> {
+    let machine = Machine::look()?;
     let mut daemon = daemon("http_requests_total{job=\"shop\"}")?;
     daemon.launch(None)?;
     daemon.ready().await?;
@@ -100,7 +102,7 @@ async fn go() -> Result<bool> {
     tokio::time::sleep(PAST).await;
     service.fails_one_in.store(5, Relaxed);
     daemon.deployed("shop", "v2", Some("v1")).await?;
-    let at_once = decided_at_once(&daemon, "OpenTelemetry").await?;
+    let at_once = decided_at_once(&daemon, "OpenTelemetry", machine).await?;
     service.end()?;
     Ok(at_once)
 }

@@ -10,6 +10,7 @@ use tests::prometheus::{PrometheusServer, RemoteWrite, ScrapeJob, ScrapeTarget};
 use tests::victim::{Release, Victim};
 use tests::wait;
 
+use super::machine::Machine;
 use super::{GOES, PAST, PATIENCE, PUSH_TOKEN, daemon, decided_at_once, health};
 
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
@@ -69,9 +70,10 @@ impl Shop {
 #[tokio::test]
 async fn a_bad_release_is_turned_back_at_once_when_prometheus_writes_of_it() -> Result<()> {
     for _ in 0..GOES {
+        let machine = Machine::look()?;
         let shop = Shop::open(0.20).await?;
         shop.deploy().await?;
-        let at_once = decided_at_once(&shop.daemon, "Prometheus").await?;
+        let at_once = decided_at_once(&shop.daemon, "Prometheus", machine).await?;
         assert!(shop.load.answers().good > 1_000);
         if at_once {
             return Ok(());

@@ -15,7 +15,7 @@ use crate::process::Process;
 use crate::{ports, wait};
 
 /// From start to listening; a tenth of a second on an idle machine.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Answers `/containerLogs/NAMESPACE/POD/CONTAINER`.
 const SERVER: &str = r#"

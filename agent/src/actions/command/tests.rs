@@ -8,6 +8,11 @@ use rules::units::Span;
 use std::path::PathBuf;
 use tokio::sync::watch;
 
+/// A limit in which any shell gets to its point, also on a busy machine.
+const WITHIN: Span = Span::from_seconds(3);
+/// For what is over at once, and on a busy machine a while later.
+const SOON: Duration = Duration::from_secs(10);
+
 fn spec(argv: &[&str]) -> CommandSpec {
     CommandSpec {
         argv: argv.iter().map(|argument| argument.to_string()).collect(),
@@ -205,14 +210,13 @@ async fn senseless_specifications_are_refused_before_anything_starts() {
 #[tokio::test]
 async fn time_is_up_for_a_program_that_hangs() {
     let began = std::time::Instant::now();
-    let (reason, output) =
-        unknown(apply_within(&shell("echo begun; sleep 60"), Span::from_milliseconds(300)).await);
+    let (reason, output) = unknown(apply_within(&shell("echo begun; sleep 60"), WITHIN).await);
     assert!(
-        reason.starts_with("it did not end within 300ms; asked to end, it ended with signal: 15"),
+        reason.starts_with("it did not end within 3s; asked to end, it ended with signal: 15"),
         "{reason}"
     );
     assert_eq!(output, "begun");
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -223,17 +227,19 @@ async fn a_program_that_ignores_the_request_is_killed_with_its_children() {
         scratch.text("child")
     );
     let began = std::time::Instant::now();
-    let (reason, output) = unknown(apply_within(&shell(&script), Span::from_milliseconds(300)).await);
+    let (reason, output) = unknown(apply_within(&shell(&script), WITHIN).await);
     assert!(reason.contains("it did not end when asked to and was killed"), "{reason}");
     assert_eq!(output, "begun");
-    assert!(began.elapsed() > GRACE && began.elapsed() < GRACE + Duration::from_secs(2));
-    assert!(gone_within(&content(&scratch.path("child")).await, Duration::from_secs(1)).await);
+    let limit = Duration::from_millis(WITHIN.milliseconds());
+    let took = began.elapsed();
+    assert!(took > limit + GRACE && took < limit + GRACE + Duration::from_secs(10), "{took:?}");
+    assert!(gone_within(&content(&scratch.path("child")).await, SOON).await);
 }
 
 #[tokio::test]
 async fn one_that_ends_well_after_the_request_is_still_unknown() {
     let script = "trap 'echo tidied; exit 0' TERM; echo begun; while :; do sleep 0.05; done";
-    let (reason, output) = unknown(apply_within(&shell(script), Span::from_milliseconds(300)).await);
+    let (reason, output) = unknown(apply_within(&shell(script), WITHIN).await);
     assert!(reason.contains("asked to end, it ended with exit status: 0"), "{reason}");
     assert!(output.contains("tidied"), "{output}");
 }
@@ -241,15 +247,16 @@ async fn one_that_ends_well_after_the_request_is_still_unknown() {
 #[tokio::test]
 async fn the_kill_switch_ends_it() {
     let (switch, cancel) = watch::channel(false);
-    let spec = shell("echo begun; sleep 62");
+    let scratch = Scratch::new();
+    let spec = shell(&format!("echo begun > {}; exec sleep 62", scratch.text("begun")));
     let running =
         tokio::spawn(async move { command(&spec).apply(&context(Span::from_seconds(60), cancel)).await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    content(&scratch.path("begun")).await;
     let pulled_at = std::time::Instant::now();
     switch.send(true).unwrap();
     let (reason, _) = unknown(running.await.unwrap());
     assert!(reason.starts_with("the kill switch was pulled; "), "{reason}");
-    assert!(pulled_at.elapsed() < Duration::from_secs(1));
+    assert!(pulled_at.elapsed() < Duration::from_secs(5), "{:?}", pulled_at.elapsed());
 }
 
 #[tokio::test]
@@ -258,8 +265,9 @@ async fn a_child_that_keeps_the_pipe_open_ends_with_its_parent() {
     let began = std::time::Instant::now();
     let script = format!("sleep 63 & echo $! > {}; echo done", scratch.text("child"));
     assert_eq!(done(apply(&shell(&script)).await), "done");
-    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
-    assert!(gone_within(&content(&scratch.path("child")).await, Duration::from_secs(1)).await);
+    // The child would keep it open for a minute.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(gone_within(&content(&scratch.path("child")).await, SOON).await);
 }
 
 #[tokio::test]
@@ -271,7 +279,7 @@ async fn a_child_that_left_the_group_does_not_hold_us_up() {
         scratch.text("child")
     );
     assert_eq!(done(apply(&shell(&script)).await), "done");
-    assert!(began.elapsed() < DRAIN + Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < DRAIN + Duration::from_secs(20), "{:?}", began.elapsed());
     // What is documented as not covered is really so; it is ended here by its number.
     let child = content(&scratch.path("child")).await;
     assert!(alive(&child));
@@ -514,7 +522,7 @@ async fn a_killed_agent_takes_its_commands_along() {
         assert!(alive(&child) && alive(&grandchild), "round {round}");
         agent.kill().await.unwrap();
         for pid in [&child, &grandchild] {
-            assert!(gone_within(pid, Duration::from_secs(1)).await, "round {round}: {pid} lives on");
+            assert!(gone_within(pid, SOON).await, "round {round}: {pid} lives on");
         }
     }
 }
@@ -527,7 +535,7 @@ async fn dropping_the_attempt_ends_the_program() {
     let child = content(&scratch.path("child")).await;
     assert!(alive(&child));
     running.abort();
-    assert!(gone_within(&child, Duration::from_secs(1)).await);
+    assert!(gone_within(&child, SOON).await);
 }
 
 #[tokio::test]

