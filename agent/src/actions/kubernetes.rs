@@ -41,7 +41,7 @@ use super::{Action, BadAction, Context, pulled, pulled_already};
 use crate::secrets::{Redactor, Secrets};
 use async_trait::async_trait;
 use client::{Answer, Blind, Cluster, Reply};
-pub(crate) use client::{FIELD_MANAGER, reach};
+pub(crate) use client::{FIELD_MANAGER, credentials, reach};
 use goal::Goal;
 use rollout::Progress;
 use rules::action::kubernetes::{KubernetesOperation, KubernetesSpec, WaitFor, is_name};

@@ -26,11 +26,16 @@
 //! depends on them. Every [`KubernetesSourceConfig::reconcile`] everything is listed and compared with what was told. An
 //! answer from an old cache shows old revisions, which are not newer than what was told, and says nothing.
 //!
+//! **One object is one object.** What keeps one of them from being looked at (`troubles`), or takes its name from it
+//! (`claims`), is said of it, and everything else is heard; only a list that does not come means that we are deaf.
+//!
 //! Argo Rollouts and Flagger canaries bring one thing more, which is how far they trust the new release:
 //! `progressive`.
 
 mod config;
 
+#[cfg(feature = "kubernetes")]
+mod claims;
 #[cfg(feature = "kubernetes")]
 mod client;
 #[cfg(feature = "kubernetes")]
@@ -53,6 +58,8 @@ mod source;
 mod template;
 #[cfg(all(test, feature = "kubernetes"))]
 mod tests;
+#[cfg(feature = "kubernetes")]
+mod troubles;
 #[cfg(feature = "kubernetes")]
 mod watching;
 

@@ -4,9 +4,12 @@
 //! minutes later without knowing whether the first one took effect. Objects stay JSON as the server sent them: a typed
 //! template would lose the fields that this build does not know, and an undo would then undo too much.
 
+pub(crate) mod credentials;
+
 use super::super::output::line;
 use super::super::{Context, chain, pulled};
 use crate::secrets::Redactor;
+use credentials::NoClient;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Limited};
 use kube::client::Body;
@@ -80,18 +83,16 @@ impl Cluster {
         config.read_timeout = Some(SILENCE_WITHIN);
         config.write_timeout = Some(SILENCE_WITHIN);
         config.reset_reader_on_write = true;
-        // Blocks while a plug-in for credentials runs.
-        let making = tokio::task::spawn_blocking(move || kube::Client::try_from(config));
+        let making =
+            credentials::client(spec.kubeconfig.as_deref(), spec.context.as_deref(), config, deadline);
         let made = tokio::select! {
             made = making => made,
-            () = sleep_until(deadline) => {
-                return Err(Blind::ForNow("no credentials for the cluster came in time".into()));
-            }
             () = pulled(&context.cancel) => return Err(Blind::ForNow("the kill switch was pulled".into())),
         };
-        let client = made
-            .map_err(|error| Blind::ForNow(clean(&error)))?
-            .map_err(|error| Blind::ForGood(format!("cannot talk to the cluster: {}", clean(&error))))?;
+        let client = made.map_err(|error| match &error {
+            NoClient::Late(_) | NoClient::Died(_) => Blind::ForNow(clean(&error)),
+            NoClient::Bad(_) => Blind::ForGood(format!("cannot talk to the cluster: {}", clean(&error))),
+        })?;
         Ok(Self { client, redactor: redactor.clone(), deadline })
     }
 

@@ -2,19 +2,23 @@
 
 use super::KubernetesSourceConfig;
 use crate::actions::chain;
-use crate::actions::kubernetes::reach;
+use crate::actions::kubernetes::{credentials, reach};
 use crate::events::limits;
 use http::{Request, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use kube::client::Body;
 use serde_json::Value;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A server that does not take a connection within this time will not do so.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// From a request to the end of its answer. A server in good health needs a second for a page of a large cluster; one
 /// that drips must be given up in time for another attempt within the minute.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The same for what is asked about one object: a few records of one namespace, of which a server in good health needs
+/// milliseconds. However many objects have no answer, the lists must come round.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// A page of [`PAGE`] workloads has some megabytes.
 const LONGEST_BODY: usize = 32 * 1024 * 1024;
 /// Objects in a page.
@@ -31,9 +35,15 @@ pub(super) enum Trouble {
     /// It may not be seen.
     #[error("{0}")]
     Forbidden(String),
-    /// The server does not know who we are, cannot be reached, or does not make sense.
+    /// The server does not know who we are, cannot be reached, or is not able to answer.
     #[error("{0}")]
     Lost(String),
+    /// This one question cannot be asked, or its answer makes no sense. Others may.
+    #[error("{0}")]
+    Odd(String),
+    /// Another object speaks for what this one is called.
+    #[error("{0}")]
+    Claimed(String),
     /// The queue to the ledger is full, or the agent ends. The cluster is well.
     #[error("what was seen could not be kept: {0}")]
     NotKept(String),
@@ -56,14 +66,18 @@ impl Cluster {
         reached.write_timeout = Some(ANSWER_WITHIN);
         // Watches are silent for minutes; every other answer is waited for no longer than ANSWER_WITHIN.
         reached.read_timeout = None;
-        // Blocks while a plug-in for credentials runs.
-        let making = tokio::task::spawn_blocking(move || kube::Client::try_from(reached));
-        match tokio::time::timeout(ANSWER_WITHIN, making).await {
-            Err(_) => Err(lost("no credentials came in time".into())),
-            Ok(Err(error)) => Err(lost(limits::summary(&chain(&error)))),
-            Ok(Ok(Err(error))) => Err(lost(limits::summary(&chain(&error)))),
-            Ok(Ok(Ok(client))) => Ok(Cluster { client }),
+        let (kubeconfig, context) = (config.kubeconfig.as_deref(), config.context.as_deref());
+        let made = credentials::client(kubeconfig, context, reached, Instant::now() + ANSWER_WITHIN).await;
+        match made {
+            Ok(client) => Ok(Cluster { client }),
+            Err(error) => Err(lost(limits::summary(&chain(&error)))),
         }
+    }
+
+    /// A server of the test's own.
+    #[cfg(test)]
+    pub(super) fn of(client: kube::Client) -> Cluster {
+        Cluster { client }
     }
 
     /// The client, for watches.
@@ -73,12 +87,12 @@ impl Cluster {
 
     /// Reads what is at `path`: without a resource version, so that the server asks etcd and not its cache.
     pub(super) async fn get(&self, path: &str) -> Result<Value, Trouble> {
-        self.ask(path, "application/json").await
+        self.ask(path, "application/json", LOOK_WITHIN).await
     }
 
     /// Reads only the metadata of what is at `path`: the rest does not leave the server.
     pub(super) async fn metadata(&self, path: &str) -> Result<Value, Trouble> {
-        self.ask(path, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").await
+        self.ask(path, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", LOOK_WITHIN).await
     }
 
     /// The page of a list that begins at `token`, and the token of the next one.
@@ -88,26 +102,63 @@ impl Cluster {
         selector: &str,
         token: &str,
     ) -> Result<(Vec<Value>, Option<String>), Trouble> {
+        self.page_within(ANSWER_WITHIN, path, selector, token).await
+    }
+
+    async fn page_within(
+        &self,
+        within: Duration,
+        path: &str,
+        selector: &str,
+        token: &str,
+    ) -> Result<(Vec<Value>, Option<String>), Trouble> {
         let encode = |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
         let mut query = format!("{path}?limit={PAGE}&labelSelector={}", encode(selector));
         if !token.is_empty() {
             query.push_str(&format!("&continue={}", encode(token)));
         }
-        let mut list = self.get(&query).await?;
+        let mut list = self.ask(&query, "application/json", within).await?;
         let next = list["metadata"]["continue"].as_str().filter(|next| !next.is_empty()).map(str::to_owned);
         match list["items"].take() {
             Value::Array(items) => Ok((items, next)),
-            _ => Err(Trouble::Lost(format!("{path} was answered with something that is no list"))),
+            _ => Err(Trouble::Odd(format!("{path} was answered with something that is no list"))),
         }
     }
 
-    /// A whole list.
+    /// The object of this name among those at `path` that the selector chooses. Listed and not read, which is a right
+    /// that we have where we watch.
+    pub(super) async fn find(
+        &self,
+        path: &str,
+        name: &str,
+        selector: &str,
+    ) -> Result<Option<Value>, Trouble> {
+        let encode = |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
+        let field = format!("metadata.name={name}");
+        let query =
+            format!("{path}?limit=1&fieldSelector={}&labelSelector={}", encode(&field), encode(selector));
+        let mut list = self.get(&query).await?;
+        match list["items"].take() {
+            Value::Array(items) => Ok(items.into_iter().next()),
+            _ => Err(Trouble::Odd(format!("{path} was answered with something that is no list"))),
+        }
+    }
+
+    /// A whole list of what belongs to one object.
     pub(super) async fn list(&self, path: &str, selector: &str) -> Result<Vec<Value>, Trouble> {
         let (mut all, mut token) = (Vec::new(), String::new());
+        let began = Instant::now();
         for _ in 0..MOST_PAGES {
-            let (items, next) = self.page(path, selector, &token).await?;
+            let (items, next) = self.page_within(LOOK_WITHIN, path, selector, &token).await?;
             all.extend(items);
             match next {
+                // It answers; there is no end to what it has.
+                Some(_) if began.elapsed() > ANSWER_WITHIN => {
+                    let count = all.len();
+                    return Err(Trouble::Odd(format!(
+                        "{path} shows more than the {count} objects of one workload that came within {ANSWER_WITHIN:?}"
+                    )));
+                }
                 Some(next) => token = next,
                 None => return Ok(all),
             }
@@ -115,24 +166,30 @@ impl Cluster {
         Err(too_long(path))
     }
 
-    async fn ask(&self, path: &str, accept: &str) -> Result<Value, Trouble> {
+    async fn ask(&self, path: &str, accept: &str, within: Duration) -> Result<Value, Trouble> {
         let request = Request::get(path).header(header::ACCEPT, accept).body(Body::empty());
-        let request = request.map_err(|error| Trouble::Lost(format!("{path:?} is no path: {error}")))?;
+        let place = path.split('?').next().unwrap_or_default();
+        // A selector of thousands of values is longer than an address may be.
+        let request = request.map_err(|error| {
+            Trouble::Odd(format!("{place} cannot be asked with a query of {} bytes: {error}", path.len()))
+        })?;
         let exchange = async {
             let response = self.client.send(request).await.map_err(|error| lost(&chain(&error)))?;
             let status = response.status().as_u16();
             let body = Limited::new(response.into_body(), LONGEST_BODY).collect().await;
-            let body = body.map_err(|error| lost(&format!("the answer broke off: {}", chain(&*error))))?;
+            let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+                true => Trouble::Odd(format!("{place}: an answer of more than {LONGEST_BODY} bytes")),
+                false => lost(&format!("the answer broke off: {}", chain(&*error))),
+            })?;
             Ok((status, body.to_bytes()))
         };
-        let place = path.split('?').next().unwrap_or_default();
-        let answer = tokio::time::timeout(ANSWER_WITHIN, exchange).await;
-        let (status, body) = answer
-            .map_err(|_| Trouble::Lost(format!("{place}: no whole answer within {ANSWER_WITHIN:?}")))??;
+        let answer = tokio::time::timeout(within, exchange).await;
+        let (status, body) =
+            answer.map_err(|_| Trouble::Lost(format!("{place}: no whole answer within {within:?}")))??;
         let read = serde_json::from_slice::<Value>(&body);
         if status == 200 {
             return read
-                .map_err(|error| Trouble::Lost(format!("{place}: an answer that is no JSON: {error}")));
+                .map_err(|error| Trouble::Odd(format!("{place}: an answer that is no JSON: {error}")));
         }
         let said = read.ok().and_then(|body| body["message"].as_str().map(limits::summary));
         Err(refused(place, status, &said.unwrap_or_else(|| "no message".into())))
@@ -141,7 +198,7 @@ impl Cluster {
 
 /// A list that has no end.
 pub(super) fn too_long(path: &str) -> Trouble {
-    Trouble::Lost(format!(
+    Trouble::Odd(format!(
         "{path} has more than {} objects; watch fewer with `namespaces` or `selector`",
         PAGE * MOST_PAGES
     ))
@@ -159,6 +216,7 @@ fn refused(place: &str, status: u16, said: &str) -> Trouble {
         )),
         403 => Trouble::Forbidden(format!("no permission to see {place} (403: {said})")),
         404 => Trouble::Absent(format!("there is no {place} (404: {said})")),
-        _ => Trouble::Lost(format!("{place}: HTTP {status}: {said}")),
+        429 | 500.. => Trouble::Lost(format!("{place}: HTTP {status}: {said}")),
+        _ => Trouble::Odd(format!("{place}: HTTP {status}: {said}")),
     }
 }

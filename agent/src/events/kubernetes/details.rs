@@ -11,9 +11,14 @@ use crate::actions::kubernetes::query;
 use rules::ids::fingerprint;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
+/// For looking closer at one object, however much there is to look at: the news waits for it.
+pub(super) const CLOSELY_WITHIN: Duration = Duration::from_secs(3);
 /// ConfigMaps and Secrets of one template that are looked at; ordinary ones have a handful.
 const MOST_REFERENCES: usize = 32;
+const NO_ANSWER: &str = "no answer in time";
 
 /// Where the object is, as it stands in every record.
 pub(super) fn place(kind: WatchedKind, object: &Value) -> Value {
@@ -24,28 +29,34 @@ pub(super) fn place(kind: WatchedKind, object: &Value) -> Value {
     })
 }
 
-/// The record of the rollout at this place. `closely` asks the cluster for what the objects at hand do not tell.
+/// The record of the rollout at this place. With `closely` the cluster is asked for what the objects at hand do not tell;
+/// what it has not answered by then stays unknown.
 pub(super) async fn record(
     cluster: &Cluster,
     config: &KubernetesSourceConfig,
     (kind, object): (WatchedKind, &Value),
     (rollouts, at): (&[Rollout], usize),
     writer: Option<&str>,
-    closely: bool,
+    closely: Option<Instant>,
 ) -> Value {
     let mut raw = place(kind, object);
     raw["written_by"] = json!(writer);
     let running = &rollouts[at].last;
     raw["now"] = template(running);
     raw["before"] = at.checked_sub(1).map_or(Value::Null, |before| template(&rollouts[before].last));
-    if closely {
-        raw["configuration"] =
-            configuration(cluster, config, &running.template, &object["metadata"]["namespace"]).await;
-        if let Some(before) = at.checked_sub(1) {
-            // Of the new one there are no pods yet, or few; of the one before there still are.
-            raw["before"]["image_ids"] =
-                image_ids(cluster, kind, object, &rollouts[before].last.pod_hash).await;
-        }
+    let Some(until) = closely else { return raw };
+    let namespace = &object["metadata"]["namespace"];
+    let configuration = configuration(cluster, config, &running.template, namespace, until);
+    // Of the new one there are no pods yet, or few; of the one before there still are.
+    let image_ids = async {
+        let before = at.checked_sub(1).map(|before| &rollouts[before].last)?;
+        let asked = image_ids(cluster, kind, object, &before.pod_hash);
+        Some(timeout_at(until, asked).await.unwrap_or_else(|_| json!({ "unknown": NO_ANSWER })))
+    };
+    let (configuration, image_ids) = tokio::join!(configuration, image_ids);
+    raw["configuration"] = configuration;
+    if let Some(image_ids) = image_ids {
+        raw["before"]["image_ids"] = image_ids;
     }
     raw
 }
@@ -88,28 +99,35 @@ async fn configuration(
     config: &KubernetesSourceConfig,
     template: &Template,
     namespace: &Value,
+    until: Instant,
 ) -> Value {
     let namespace = namespace.as_str().unwrap_or_default();
     let mut all = Vec::new();
     for (kind, name) in template.references().into_iter().take(MOST_REFERENCES) {
         let path = |plural: &str| format!("/api/v1/namespaces/{namespace}/{plural}/{name}");
-        let digest = match kind {
-            "ConfigMap" if config.digests.contains(&DigestOf::ConfigMap) => {
-                cluster.get(&path("configmaps")).await.map(|object| contents(&object))
-            }
-            "Secret" if config.digests.contains(&DigestOf::Secret) => {
-                cluster.metadata(&path("secrets")).await.map(|object| version(&object))
-            }
-            _ => {
-                all.push(json!({ "kind": kind, "name": name }));
-                continue;
+        let digest = async {
+            match kind {
+                "ConfigMap" => cluster.get(&path("configmaps")).await.map(|object| contents(&object)),
+                _ => cluster.metadata(&path("secrets")).await.map(|object| version(&object)),
             }
         };
-        all.push(match digest {
-            Ok(digest) => json!({ "kind": kind, "name": name, "digest": digest }),
-            Err(Trouble::Absent(_)) => json!({ "kind": kind, "name": name, "unknown": "it does not exist" }),
-            Err(trouble) => json!({ "kind": kind, "name": name, "unknown": trouble.to_string() }),
-        });
+        let digested = if kind == "ConfigMap" { DigestOf::ConfigMap } else { DigestOf::Secret };
+        let mut one = json!({ "kind": kind, "name": name });
+        if config.digests.contains(&digested) {
+            // A request that could not be answered in time any more is not begun.
+            let answer = match Instant::now() < until {
+                true => timeout_at(until, digest).await.ok(),
+                false => None,
+            };
+            let (key, found) = match answer {
+                Some(Ok(digest)) => ("digest", digest),
+                Some(Err(Trouble::Absent(_))) => ("unknown", "it does not exist".to_owned()),
+                Some(Err(trouble)) => ("unknown", trouble.to_string()),
+                None => ("unknown", NO_ANSWER.to_owned()),
+            };
+            one[key] = json!(found);
+        }
+        all.push(one);
     }
     Value::Array(all)
 }

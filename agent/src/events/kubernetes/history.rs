@@ -59,6 +59,18 @@ impl Rollout {
     }
 }
 
+/// What a release is called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Naming<'a> {
+    /// The label of a template that is its version.
+    pub(super) label: &'a str,
+    /// The container whose image names the version; the first one if none is named.
+    pub(super) container: Option<&'a str>,
+    /// Names that templates have, by their hashes. They stay: which template had a tag first is not to be seen any more
+    /// when the cluster has forgotten it. After a restart of the agent they begin anew with what is still listed.
+    pub(super) given: &'a BTreeMap<String, Version>,
+}
+
 /// Seconds, then the number.
 pub(super) fn sequence(at: Timestamp, number: u64) -> u64 {
     let seconds = u64::try_from(at.as_second()).unwrap_or(0);
@@ -66,14 +78,13 @@ pub(super) fn sequence(at: Timestamp, number: u64) -> u64 {
 }
 
 /// The rollouts of a workload, oldest first. `items` is what was listed; `written` is when the workload's template was last
-/// written, if the server tells; `label` and `container` say what a release is called.
+/// written, if the server tells.
 pub(super) fn rollouts(
     past: Past,
     uid: &str,
     items: &[Value],
     written: Option<Timestamp>,
-    label: &str,
-    container: Option<&str>,
+    naming: Naming<'_>,
 ) -> Vec<Rollout> {
     let mut revisions: Vec<Revision> = items
         .iter()
@@ -81,7 +92,7 @@ pub(super) fn rollouts(
         .filter_map(|item| revision(past, item))
         .collect();
     revisions.sort_by_key(|revision| revision.number);
-    let names = names(&revisions, label, container);
+    let names = names(&revisions, naming);
     let mut rollouts: Vec<Rollout> = Vec::new();
     let mut newest = Timestamp::MIN;
     for revision in revisions {
@@ -147,17 +158,17 @@ fn revision(past: Past, item: &Value) -> Option<Revision> {
 }
 
 /// What each template is called, by its hash. Two templates never share a name: rules and people take one name for one
-/// release. The older one keeps it; the other gets the next best of its own, or the name with its hash behind a `+`.
-fn names(revisions: &[Revision], label: &str, container: Option<&str>) -> BTreeMap<String, Version> {
+/// release. One that has a name keeps it, and so does the older one; the other gets the next best of its own, or the name with its hash behind a `+`.
+fn names(revisions: &[Revision], naming: Naming<'_>) -> BTreeMap<String, Version> {
     let mut by_age: Vec<&Revision> = revisions.iter().collect();
     by_age.sort_by_key(|revision| (revision.age, revision.number));
-    let mut names: BTreeMap<String, Version> = BTreeMap::new();
+    let mut names = naming.given.clone();
     for revision in by_age {
         let hash = &revision.template.hash;
         if names.contains_key(hash) {
             continue;
         }
-        let own = revision.template.names(label, container);
+        let own = revision.template.names(naming.label, naming.container);
         let is_free = |name: &&Version| !names.values().any(|taken| taken == *name);
         let short = &hash[..8.min(hash.len())];
         let name = own.iter().find(is_free).cloned().or_else(|| {

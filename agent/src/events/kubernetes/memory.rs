@@ -1,6 +1,8 @@
 //! What was looked at and told of each object, so that nothing is looked at twice for nothing. Lost with the process:
 //! then everything is looked at and told again, and the ledger recognises it.
 
+use super::history::Rollout;
+use rules::ids::Version;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -10,13 +12,31 @@ const MOST: usize = 50_000;
 /// Objects that nobody showed for so long are gone. A list from an old cache leaves objects out; it is not that old.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3_600);
 
+/// Names of one object: twenty times what a cluster keeps of it if nobody says otherwise.
+const MOST_NAMES: usize = 200;
+
 /// What is known of one object.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     /// What was told last.
     pub(super) told: Option<Told>,
-    /// The moment of an abort that was told.
+    /// The moment of an abort that was told. A restart of the agent forgets it: that a Rollout tries again is not noticed
+    /// across one, since its status does not keep an abort that is over.
     pub(super) aborted: Option<String>,
+    /// What its templates are called, by their hashes.
+    pub(super) names: BTreeMap<String, Version>,
+}
+
+impl Known {
+    /// The names that these rollouts have are theirs for good.
+    pub(super) fn name(&mut self, rollouts: &[Rollout]) {
+        if self.names.len() > MOST_NAMES {
+            self.names.retain(|hash, _| rollouts.iter().any(|rollout| rollout.first.template.hash == *hash));
+        }
+        let named =
+            rollouts.iter().map(|rollout| (rollout.first.template.hash.clone(), rollout.version.clone()));
+        self.names.extend(named);
+    }
 }
 
 #[derive(Debug)]

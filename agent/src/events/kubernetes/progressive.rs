@@ -9,12 +9,13 @@
 
 use super::client::{Cluster, Trouble};
 use super::details::place;
-use super::history::{Rollout, sequence};
-use super::memory::Known;
+use super::history::{Naming, Rollout, rollouts, sequence};
+use super::memory::{Known, Memory};
 use super::naming::Names;
 use super::news::Piece;
 use super::template::Template;
 use super::{KubernetesSourceConfig, WatchedKind};
+use crate::actions::kubernetes::query;
 use crate::events::{Accepted, Incoming};
 use jiff::Timestamp;
 use rules::deployment::{DeployKind, Report, ReportState};
@@ -25,6 +26,15 @@ use serde_json::Value;
 const CANARY_FAILED: &str = "canary_failed";
 /// After every rollout of the same second.
 const LAST: u64 = u64::MAX;
+
+/// What a Canary is seen with.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) config: &'a KubernetesSourceConfig,
+    /// What the targets' templates are called.
+    pub(super) memory: &'a Memory,
+}
 
 /// Whether a workload is a copy that Flagger keeps.
 pub(super) fn is_flaggers(object: &Value) -> bool {
@@ -80,8 +90,7 @@ pub(super) fn aborted(
 
 /// What the phase of a Canary means.
 pub(super) async fn canary(
-    cluster: &Cluster,
-    config: &KubernetesSourceConfig,
+    view: View<'_>,
     source: &SourceName,
     names: &Names,
     object: &Value,
@@ -120,8 +129,7 @@ pub(super) async fn canary(
             notes: Vec::new(),
         }));
     }
-    let primary = version(cluster, config, object, "-primary", "lastPromotedSpec").await?;
-    let target = version(cluster, config, object, "", "lastAppliedSpec").await?;
+    let (target, primary) = versions(view, object).await?;
     let (kind, version, previous) = match phase {
         "Failed" => (DeployKind::RolledBack, primary, target),
         _ => (DeployKind::Deployed, target, primary),
@@ -131,28 +139,73 @@ pub(super) async fn canary(
     Ok(Some(piece.accepted(source, names, raw, now)))
 }
 
-/// What the target of a Canary, or its primary, is called: by its template, and else by Flagger's own hash of it.
-async fn version(
-    cluster: &Cluster,
-    config: &KubernetesSourceConfig,
-    object: &Value,
-    suffix: &str,
-    hash: &str,
-) -> Result<Version, Trouble> {
+/// What the target of a Canary and its primary are called. As in the news of the target itself: by the history that the
+/// cluster keeps of it, in which a change of nothing but configuration has a name of its own.
+async fn versions(view: View<'_>, object: &Value) -> Result<(Version, Version), Trouble> {
+    let View { cluster, config, memory } = view;
     let target = &object["spec"]["targetRef"];
     let kind = if target["kind"] == "DaemonSet" { WatchedKind::DaemonSet } else { WatchedKind::Deployment };
-    let name = format!("{}{suffix}", target["name"].as_str().unwrap_or_default());
-    let path = format!("{}/{name}", kind.path(object["metadata"]["namespace"].as_str()));
-    let template = match cluster.get(&path).await {
-        Ok(workload) => Template::new(&workload["spec"]["template"])
-            .names(&config.version_from, config.container.as_deref()),
-        Err(Trouble::Absent(_)) => Vec::new(),
-        Err(trouble) => return Err(trouble),
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+    let name = target["name"].as_str().unwrap_or_default();
+    let read = async |name: &str| match cluster.get(&format!("{}/{name}", kind.path(Some(namespace)))).await {
+        Ok(workload) => Ok(Some(workload)),
+        Err(Trouble::Absent(_)) => Ok(None),
+        Err(trouble) => Err(trouble),
     };
-    let own = fingerprint(&[object["status"][hash].as_str().unwrap_or("none")], 6);
-    let own = Version::new(format!("flagger-{own}"));
-    match (template.into_iter().next(), own) {
-        (Some(version), _) | (None, Ok(version)) => Ok(version),
-        (None, Err(error)) => Err(Trouble::Lost(error.to_string())),
+    let (target, primary) = (read(name).await?, read(&format!("{name}-primary")).await?);
+    let (label, container) = (config.version_from.as_str(), config.container.as_deref());
+    let rollouts = match (&target, kind.past()) {
+        (Some(target), Some(past)) => {
+            let uid = target["metadata"]["uid"].as_str().unwrap_or_default();
+            let path = format!("/apis/apps/v1/namespaces/{namespace}/{}", past.plural);
+            let items = cluster.list(&path, &query(&target["spec"]["selector"])).await?;
+            let given = memory.of(uid).names;
+            rollouts(past, uid, &items, None, Naming { label, container, given: &given })
+        }
+        _ => Vec::new(),
+    };
+    let template = |workload: &Value| Template::new(&workload["spec"]["template"]);
+    let (target, primary) = (target.as_ref().map(template), primary.as_ref().map(template));
+    let called = |template: Option<&Template>, found: Option<&Rollout>, hash: &str| {
+        let own = template.and_then(|template| template.names(label, container).into_iter().next());
+        match found.map(|rollout| rollout.version.clone()).or(own) {
+            Some(version) => Ok(version),
+            None => flaggers(object["status"][hash].as_str().unwrap_or("none")),
+        }
+    };
+    let is =
+        |rollout: &&Rollout| target.as_ref().is_some_and(|target| target.hash == rollout.first.template.hash);
+    let wanted = rollouts.iter().rfind(is);
+    if wanted.is_none() && !rollouts.is_empty() {
+        let words = format!("the controller of its target {name} has not taken up the target's template yet");
+        return Err(Trouble::Odd(words));
     }
+    let promoted = primary.as_ref().and_then(|primary| promoted(&rollouts, wanted, primary));
+    Ok((
+        called(target.as_ref(), wanted, "lastAppliedSpec")?,
+        called(primary.as_ref(), promoted, "lastPromotedSpec")?,
+    ))
+}
+
+/// The rollout of the target of which the primary is a copy. Flagger writes names of its own into a copy; where that
+/// leaves no template that is the same, it is the newest one of the same images that the target is not at now.
+pub(super) fn promoted<'a>(
+    rollouts: &'a [Rollout],
+    wanted: Option<&Rollout>,
+    primary: &Template,
+) -> Option<&'a Rollout> {
+    let original = primary.without_names_of_primary();
+    let is_copied = |rollout: &&Rollout| rollout.last.template.without_names_of_primary() == original;
+    let is_wanted = |rollout: &Rollout| {
+        wanted.is_some_and(|wanted| wanted.first.template.hash == rollout.first.template.hash)
+    };
+    let runs_the_same =
+        |rollout: &&Rollout| !is_wanted(rollout) && rollout.last.template.images() == primary.images();
+    rollouts.iter().rfind(is_copied).or_else(|| rollouts.iter().rfind(runs_the_same))
+}
+
+/// By Flagger's own hash of a template that is not to be seen.
+fn flaggers(hash: &str) -> Result<Version, Trouble> {
+    let own = format!("flagger-{}", fingerprint(&[hash], 6));
+    Version::new(own).map_err(|error| Trouble::Odd(error.to_string()))
 }

@@ -1,30 +1,30 @@
-//! The source itself: connects, lists, watches, looks, tells.
+//! The source itself: connects, lists, watches, tells. How it looks at one object: `looking`.
 
+mod looking;
+
+use super::KubernetesSourceConfig;
+use super::claims::{Claims, Place};
 use super::client::{Cluster, Trouble};
-use super::memory::{Known, Memory, Told};
-use super::naming::{Names, names};
-use super::news::{Piece, fresh};
+use super::memory::Memory;
+use super::troubles::{Said, Troubles};
 use super::watching::{MOST_SEEN, Scope, Seen, Watches};
-use super::{KubernetesSourceConfig, WatchedKind, details, history, progressive};
-use crate::actions::kubernetes::{FIELD_MANAGER, query};
 use crate::clock;
+use crate::events::Accepted;
 use crate::events::auth::ServiceScope;
-use crate::events::limits::LATE_AFTER;
 use crate::events::listener::{Backoff, Listener, PATIENCE};
-use crate::events::{Accepted, Incoming};
 use crate::inlet::{Inlet, News, Reporter};
 use async_trait::async_trait;
+use looking::Look;
 use rules::ids::SourceName;
-use serde_json::Value;
 use std::collections::BTreeSet;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 /// Pages of one list of one kind.
 const MOST_PAGES: usize = 200;
-/// Objects of a page that cannot be looked at before the rest is left for another time: one that is broken must not
-/// keep the others from being told, and a server that has stopped answering must not be asked about each.
-const MOST_TROUBLES: usize = 3;
+/// Looks in a row to which the server has no answer before the list is given up: it is gone, and must not be asked about
+/// each object. One that is broken, or ten, keep nobody from being told.
+const MOST_SILENT: usize = 3;
 
 /// A cluster that is listened to.
 pub struct KubernetesSource {
@@ -84,7 +84,9 @@ impl Listener for KubernetesSource {
             reporter,
             memory: Memory::default(),
             backoff: Backoff::default(),
+            claims: Claims::default(),
             said: BTreeSet::new(),
+            said_of_objects: Said::default(),
         };
         loop {
             let trouble = tokio::select! {
@@ -105,17 +107,20 @@ struct Hearing {
     inlet: Inlet,
     reporter: Reporter,
     memory: Memory,
+    claims: Claims,
     backoff: Backoff,
     /// What is wrong for good (a kind that is not there, a name that is none), so that it is said once.
     said: BTreeSet<String>,
+    /// What was said of objects that cannot be looked at.
+    said_of_objects: Said,
 }
 
-/// An object that was looked at: what is to be told, and what is known when that has been told.
-struct Look {
-    uid: String,
-    signature: String,
-    known: Known,
-    accepted: Vec<Accepted>,
+/// What came of listing everything.
+#[derive(Debug, Default)]
+struct Listed {
+    /// Objects that could be looked at.
+    heard: usize,
+    troubles: Troubles,
 }
 
 impl Hearing {
@@ -132,23 +137,23 @@ impl Hearing {
             tokio::select! {
                 // The sender is among the watches and lives as long.
                 Some(seen) = seen.recv() => {
-                    match self.heard(&cluster, seen).await {
-                        Ok(()) => {}
-                        Err(lost @ Trouble::Lost(_)) => return lost,
-                        // The reconcile finds it again.
-                        Err(trouble) => {
-                            self.reporter.failed(trouble.to_string());
-                            next = next.min(Instant::now() + self.backoff.next_pause());
-                        }
+                    // What may pass the reconcile finds again, and whether the server is gone.
+                    if !self.heard(&cluster, seen).await {
+                        next = next.min(Instant::now() + self.backoff.next_pause());
                     }
                 }
                 () = sleep_until(next) => {
                     let began = Instant::now();
                     next = match self.reconcile(&cluster, &mut watches).await {
-                        Ok(()) => {
+                        Ok(all) => {
                             self.reporter.up();
-                            self.backoff.reset();
-                            began + self.source.config.reconcile.duration()
+                            let regular = began + self.source.config.reconcile.duration();
+                            if all {
+                                self.backoff.reset();
+                                regular
+                            } else {
+                                regular.min(Instant::now() + self.backoff.next_pause())
+                            }
                         }
                         Err(lost @ Trouble::Lost(_)) => return lost,
                         Err(trouble @ Trouble::NotKept(_)) => {
@@ -165,26 +170,34 @@ impl Hearing {
         }
     }
 
-    async fn heard(&mut self, cluster: &Cluster, seen: Seen) -> Result<(), Trouble> {
+    /// Takes what a watch saw. `false` if something of it has to be looked at again soon.
+    async fn heard(&mut self, cluster: &Cluster, seen: Seen) -> bool {
         match seen {
             Seen::Object(kind, object) => {
-                let looks: Vec<Look> = self.look(cluster, kind, &object).await?.into_iter().collect();
-                self.tell(looks).await
+                let told = match self.look(cluster, kind, &object).await {
+                    Ok(look) => self.tell(look.into_iter().collect()).await,
+                    Err(trouble) => {
+                        let troubles = Troubles::of(Place::of(kind, &object), trouble);
+                        self.say(&troubles);
+                        return !troubles.may_pass;
+                    }
+                };
+                told.map_err(|trouble| self.reporter.failed(trouble.to_string())).is_ok()
             }
             Seen::Deleted(uid) => {
                 self.memory.forget(&uid);
-                Ok(())
+                true
             }
             Seen::Broken(words) => {
                 self.reporter.failed(words);
-                Ok(())
+                true
             }
         }
     }
 
     /// Lists everything and tells what no watch told. What may not be seen in one namespace keeps nobody from looking at
-    /// the others.
-    async fn reconcile(&mut self, cluster: &Cluster, watches: &mut Watches) -> Result<(), Trouble> {
+    /// the others. `false` if an object could not be looked at for now.
+    async fn reconcile(&mut self, cluster: &Cluster, watches: &mut Watches) -> Result<bool, Trouble> {
         let config = &self.source.config;
         let namespaces: Vec<Option<String>> = match config.namespaces.as_slice() {
             [] => vec![None],
@@ -197,16 +210,19 @@ impl Hearing {
             .collect();
         // A cluster may do without the optional kinds, and their trouble is theirs alone, unless nothing else is watched.
         let may_lack = config.kinds.iter().any(|kind| !kind.is_optional());
-        let (mut worst, mut absent) = (Ok(()), Vec::new());
+        let (mut worst, mut absent, mut listed) = (Ok(()), Vec::new(), Listed::default());
         for scope in scopes {
             let is_optional = may_lack && scope.0.is_optional();
-            match self.sweep(cluster, &scope).await {
+            match self.sweep(cluster, &scope, &mut listed).await {
                 Ok(()) => watches.ensure(&scope),
                 Err(trouble @ (Trouble::Absent(_) | Trouble::Forbidden(_))) if is_optional => {
                     watches.stop(&scope);
                     absent.push(format!("{} are not watched: {trouble}", scope.0.words()));
                 }
-                Err(lost @ Trouble::Lost(_)) if is_optional => self.reporter.failed(lost.to_string()),
+                Err(trouble @ (Trouble::Lost(_) | Trouble::Odd(_))) if is_optional => {
+                    self.reporter.failed(trouble.to_string());
+                }
+                // The others would not come either, each after a while.
                 Err(lost @ Trouble::Lost(_)) => return Err(lost),
                 Err(trouble) => worst = worst.and(Err(trouble)),
             }
@@ -215,36 +231,71 @@ impl Hearing {
             self.once(absent.join("; "));
         }
         self.memory.tidy();
+        self.claims.tidy();
         tracing::debug!(source = %self.source.name, objects = self.memory.len(), "a cluster was listed");
-        worst
+        worst?;
+        match listed.troubles.words() {
+            // Whoever can look at nothing hears nothing.
+            Some(words) if listed.heard == 0 => Err(Trouble::Odd(words)),
+            _ => {
+                self.say(&listed.troubles);
+                Ok(!listed.troubles.may_pass)
+            }
+        }
     }
 
-    async fn sweep(&mut self, cluster: &Cluster, (kind, namespace): &Scope) -> Result<(), Trouble> {
+    /// Lists one kind in one place. Only a list that does not come is an error, and a server that has gone silent; what
+    /// is wrong with one object is among the troubles of `listed`.
+    async fn sweep(
+        &mut self,
+        cluster: &Cluster,
+        (kind, namespace): &Scope,
+        listed: &mut Listed,
+    ) -> Result<(), Trouble> {
         let path = kind.path(namespace.as_deref());
         let selector = self.source.config.selector.clone().unwrap_or_default();
-        let mut token = String::new();
+        let (mut token, mut silent) = (String::new(), 0);
         for _ in 0..MOST_PAGES {
             let (objects, next) = cluster.page(&path, &selector, &token).await?;
-            let (mut looks, mut troubles) = (Vec::new(), Vec::new());
+            // What is news of today is told at once, and the rest page by page: a first look finds thousands.
+            let mut rest = Vec::new();
             for object in &objects {
                 match self.look(cluster, *kind, object).await {
-                    Ok(look) => looks.extend(look),
-                    Err(trouble) => troubles.push(trouble),
+                    Ok(look) => {
+                        listed.heard += 1;
+                        match look {
+                            Some(look) if look.is_urgent(clock::now()) => self.tell(vec![look]).await?,
+                            look => rest.extend(look),
+                        }
+                    }
+                    Err(trouble) => {
+                        silent = if matches!(trouble, Trouble::Lost(_)) { silent + 1 } else { 0 };
+                        if silent == MOST_SILENT {
+                            self.tell(rest).await?;
+                            return Err(trouble);
+                        }
+                        listed.troubles.add(Place::of(*kind, object), trouble);
+                        continue;
+                    }
                 }
-                if troubles.len() == MOST_TROUBLES {
-                    break;
-                }
+                silent = 0;
             }
-            self.tell(looks).await?;
-            if let Some(first) = troubles.into_iter().next() {
-                return Err(first);
-            }
+            self.tell(rest).await?;
             match next {
                 Some(next) => token = next,
                 None => return Ok(()),
             }
         }
         Err(super::client::too_long(&path))
+    }
+
+    /// Says what cannot be looked at, not too often.
+    fn say(&mut self, troubles: &Troubles) {
+        if let Some(words) = troubles.words()
+            && self.said_of_objects.is_due(&words, Instant::now().into_std())
+        {
+            self.reporter.failed(words);
+        }
     }
 
     /// Tells what was found, and remembers it when it is on disk.
@@ -258,107 +309,7 @@ impl Hearing {
         }
         Ok(())
     }
-
-    /// Looks at an object that does not look as it did.
-    async fn look(
-        &mut self,
-        cluster: &Cluster,
-        kind: WatchedKind,
-        object: &Value,
-    ) -> Result<Option<Look>, Trouble> {
-        let Some(uid) = object["metadata"]["uid"].as_str().map(str::to_owned) else { return Ok(None) };
-        let signature = kind.signature(object);
-        if self.memory.is_unchanged(&uid, &signature) {
-            return Ok(None);
-        }
-        let known = self.memory.of(&uid);
-        let mut look = Look { uid, signature, known, accepted: Vec::new() };
-        let names = match names(&self.source.config, object) {
-            Ok(names) => names,
-            Err(error) => {
-                let name = &object["metadata"]["name"];
-                self.once(format!("{} {name} is not watched: {error}", kind.kind()));
-                return Ok(Some(look));
-            }
-        };
-        if !self.source.services.allows(&names.service) || progressive::is_flaggers(object) {
-            return Ok(Some(look));
-        }
-        if kind == WatchedKind::Canary {
-            let (config, source) = (&self.source.config, &self.source.name);
-            let news = progressive::canary(cluster, config, source, &names, object, clock::now()).await?;
-            let is_told =
-                |news: &Accepted| look.known.told.as_ref().is_some_and(|told| told.identity == news.id);
-            if let Some(news) = news.filter(|news| !is_told(news)) {
-                look.known.told = Some(Told {
-                    identity: news.id.clone(),
-                    hash: String::new(),
-                    sequence: sequence_of(&news),
-                });
-                look.accepted.push(news);
-            }
-            return Ok(Some(look));
-        }
-        Ok(self.workload(cluster, kind, object, &names, &mut look).await?.then_some(look))
-    }
-
-    /// Finds what a workload has to tell. `false` if its controller has not begun with it.
-    async fn workload(
-        &self,
-        cluster: &Cluster,
-        kind: WatchedKind,
-        object: &Value,
-        names: &Names,
-        look: &mut Look,
-    ) -> Result<bool, Trouble> {
-        let (Some(past), Some(namespace)) = (kind.past(), object["metadata"]["namespace"].as_str()) else {
-            return Ok(false);
-        };
-        let config = &self.source.config;
-        let path = format!("/apis/apps/v1/namespaces/{namespace}/{}", past.plural);
-        let items = cluster.list(&path, &query(&object["spec"]["selector"])).await?;
-        let (writer, written) = history::last_writer(object);
-        let (label, container) = (&config.version_from, config.container.as_deref());
-        let rollouts = history::rollouts(past, &look.uid, &items, written, label, container);
-        let Some(last) = rollouts.last() else { return Ok(false) };
-        let now = clock::now();
-        let ours = writer.as_deref() == Some(FIELD_MANAGER);
-        let raw = async |at: usize, when| {
-            let closely = when > LATE_AFTER.before(now);
-            details::record(cluster, config, (kind, object), (&rollouts, at), writer.as_deref(), closely)
-                .await
-        };
-        for at in fresh(&rollouts, &look.uid, &look.known) {
-            let piece = Piece::rollout(&rollouts, at, &look.uid, ours);
-            let raw = raw(at, piece.at).await;
-            look.accepted.push(piece.accepted(&self.source.name, names, raw, now));
-        }
-        if kind == WatchedKind::Rollout
-            && let Some(piece) = progressive::aborted(object, &look.uid, &rollouts, &mut look.known, now)
-        {
-            let raw = raw(rollouts.len() - 1, piece.at).await;
-            look.accepted.push(piece.accepted(&self.source.name, names, raw, now));
-        }
-        // What an old cache shows is remembered as little as it is told.
-        if look.known.told.as_ref().is_none_or(|told| told.sequence < last.sequence()) {
-            look.known.told = Some(Told::of(last, &look.uid));
-        }
-        Ok(true)
-    }
-
-    /// Says what will not pass by itself, once.
-    fn once(&mut self, words: String) {
-        // A few kinds and a few names; more is a mistake in `service` that the first ones show.
-        const MOST: usize = 100;
-        if self.said.len() < MOST && self.said.insert(words.clone()) {
-            self.reporter.failed(words);
-        }
-    }
 }
 
-fn sequence_of(news: &Accepted) -> u64 {
-    match &news.incoming {
-        Incoming::Deploy(event) => event.sequence.unwrap_or(0),
-        Incoming::Report(_) => 0,
-    }
-}
+#[cfg(test)]
+mod tests;

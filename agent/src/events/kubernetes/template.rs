@@ -72,6 +72,21 @@ impl Template {
         changes
     }
 
+    /// Without what Flagger changes when it copies a template for a primary: labels, its own annotation, and `-primary`
+    /// behind the names of configuration.
+    pub(super) fn without_names_of_primary(&self) -> String {
+        let mut annotations = self.value["metadata"]["annotations"].clone();
+        if let Some(entries) = annotations.as_object_mut() {
+            entries.remove("flagger-id");
+            if entries.is_empty() {
+                annotations = Value::Null;
+            }
+        }
+        let mut text = String::new();
+        canonical(&serde_json::json!([annotations, self.value["spec"]]), &mut text);
+        text.replace("-primary\"", "\"")
+    }
+
     /// Names of the ConfigMaps and Secrets that it refers to, each with its kind.
     pub(super) fn references(&self) -> BTreeSet<(&'static str, String)> {
         let mut found = BTreeSet::new();

@@ -1,14 +1,17 @@
 //! Histories as controllers keep them, and what is told of them.
 
-use super::history::{Rollout, last_writer, rollouts};
+use super::history::{Naming, Rollout, last_writer, rollouts};
 use super::kind::Past;
 use super::memory::{Known, Told};
 use super::news::{fresh, kind};
+use super::template::Template;
 use super::{WatchedKind, progressive};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use rules::deployment::DeployKind;
+use rules::ids::Version;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const UID: &str = "uid-1";
 const LABEL: &str = "app.kubernetes.io/version";
@@ -45,8 +48,12 @@ fn replica_set(number: u64, earlier: &str, second: u32, template: Value) -> Valu
     })
 }
 
+fn naming(given: &BTreeMap<String, Version>) -> Naming<'_> {
+    Naming { label: LABEL, container: None, given }
+}
+
 fn read(items: &[Value]) -> Vec<Rollout> {
-    rollouts(of_deployments(), UID, items, None, LABEL, None)
+    rollouts(of_deployments(), UID, items, None, naming(&BTreeMap::new()))
 }
 
 fn told(items: &[Value]) -> Known {
@@ -95,7 +102,7 @@ fn going_back_is_news_and_a_rollback_and_going_forward_again_is_a_deployment() {
     assert_eq!(kind(&forward, 1, false), DeployKind::Deployed);
     // When it went back only the workload itself knows.
     let written = "2026-01-01T00:01:00Z".parse().unwrap();
-    let dated = rollouts(of_deployments(), UID, &back, Some(written), LABEL, None);
+    let dated = rollouts(of_deployments(), UID, &back, Some(written), naming(&BTreeMap::new()));
     assert_eq!(dated[1].at, written);
     assert_eq!(dated[1].identity(UID), gone_back[1].identity(UID), "which is no part of what it is");
 }
@@ -185,6 +192,64 @@ fn two_releases_never_share_a_name() {
 }
 
 #[test]
+fn a_name_stays_when_the_cluster_forgets_who_had_the_tag_before() {
+    let configured = |checksum: &str| {
+        let mut template = template("s:v1", None);
+        template["metadata"]["annotations"] = json!({"checksum/config": checksum});
+        template
+    };
+    let items = [
+        replica_set(1, "", 10, template("s:v1", None)),
+        replica_set(2, "", 20, configured("2")),
+        replica_set(3, "", 30, template("s:v2", None)),
+        replica_set(4, "", 40, configured("3")),
+    ];
+    let mut known = Known::default();
+    let mut look = |items: &[Value]| -> Vec<String> {
+        let all = rollouts(of_deployments(), UID, items, None, naming(&known.names));
+        known.name(&all);
+        versions(&all).into_iter().map(str::to_owned).collect()
+    };
+    let before = look(&items[..2]);
+    assert!(before[0] == "v1" && before[1].starts_with("v1+"), "{before:?}");
+    assert_eq!(look(&items[1..3]), [before[1].as_str(), "v2"], "revisionHistoryLimit took the first");
+    let after = look(&items[2..]);
+    assert!(
+        after[1].starts_with("v1+") && after[1] != before[1],
+        "v1 is the first one's for good: {after:?}"
+    );
+}
+
+#[test]
+fn a_primary_is_called_as_what_it_is_a_copy_of() {
+    let configured = |name: &str| {
+        let mut template = template("s:v1", None);
+        template["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": name}}]);
+        template
+    };
+    let items = [
+        replica_set(1, "", 10, template("s:v1", None)),
+        replica_set(2, "", 20, configured("two")),
+        replica_set(3, "", 30, configured("three")),
+    ];
+    let all = read(&items);
+    let called = |primary: &Value| {
+        let primary = Template::new(primary);
+        progressive::promoted(&all, all.last(), &primary).map(|rollout| rollout.version.to_string())
+    };
+    let copy = |mut template: Value| {
+        template["metadata"] = json!({"labels": {"app": "web-primary"}, "annotations": {"flagger-id": "x"}});
+        template
+    };
+    assert_eq!(called(&copy(template("s:v1", None))).as_deref(), Some("v1"));
+    assert_eq!(called(&copy(configured("two-primary"))), Some(all[1].version.to_string()));
+    assert!(all[1].version.as_str().starts_with("v1+"));
+    // Changed beyond recognition: the last one of the same images before the one that is tried now.
+    assert_eq!(called(&copy(configured("other"))), Some(all[1].version.to_string()));
+    assert_eq!(called(&copy(template("s:v0", None))), None);
+}
+
+#[test]
 fn controller_revisions_are_read_as_well() {
     let one = |number: u64, second: u32, image: &str| {
         json!({"metadata": {"name": format!("web-{second}"), "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z"),
@@ -192,7 +257,7 @@ fn controller_revisions_are_read_as_well() {
             "revision": number, "data": {"spec": {"template": template(image, None)}}})
     };
     let past = WatchedKind::StatefulSet.past().unwrap();
-    let all = rollouts(past, UID, &[one(3, 10, "s:v1"), one(2, 20, "s:v2")], None, LABEL, None);
+    let all = rollouts(past, UID, &[one(3, 10, "s:v1"), one(2, 20, "s:v2")], None, naming(&BTreeMap::new()));
     assert_eq!(versions(&all), ["v2", "v1"]);
     assert!(all[1].went_back);
     assert_eq!(all[1].last.pod_hash, "web-10", "pods of a StatefulSet carry the name of their revision");
@@ -228,7 +293,7 @@ fn an_abort_is_a_rollback_once_and_trying_again_a_deployment() {
         item["metadata"]["annotations"] = json!({"rollout.argoproj.io/revision": number});
         item["metadata"]["labels"] = json!({"rollouts-pod-template-hash": item["metadata"]["name"]});
     }
-    let all = rollouts(WatchedKind::Rollout.past().unwrap(), UID, &items, None, LABEL, None);
+    let all = rollouts(WatchedKind::Rollout.past().unwrap(), UID, &items, None, naming(&BTreeMap::new()));
     let mut known = Known { told: all.last().map(|last| Told::of(last, UID)), ..Known::default() };
     let now = "2026-01-01T00:05:00Z".parse().unwrap();
     let object = |abort: bool| {

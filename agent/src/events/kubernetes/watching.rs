@@ -68,6 +68,12 @@ impl Watches {
         }
     }
 
+    /// How many run.
+    #[cfg(test)]
+    pub(super) fn running(&self) -> usize {
+        self.running.values().filter(|task| !task.is_finished()).count()
+    }
+
     /// Ends a watch: there is no such kind any more.
     pub(super) fn stop(&mut self, scope: &Scope) {
         if let Some(task) = self.running.remove(scope) {

@@ -54,7 +54,9 @@ async fn a_server_that_is_stopped_and_one_that_is_killed_lose_nothing() -> Resul
 
     alone.0.signal_server(Signal::SIGSTOP)?;
     let standing = ear.until_connected(false).await?;
-    assert!(standing["last_error"][1].as_str().unwrap_or_default().contains("no whole answer"), "{standing}");
+    // Over the connection that there was, or over the next one.
+    let said = standing["last_error"][1].as_str().unwrap_or_default();
+    assert!(said.contains("no whole answer") || said.contains("deadline has elapsed"), "{standing}");
     alone.0.signal_server(Signal::SIGCONT)?;
     ear.deploy("checkout", "shop/checkout:v2").await?;
     ear.until_heard(2).await?;
