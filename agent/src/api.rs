@@ -4,6 +4,7 @@
 //! can reach the port too, and it must not be able to turn a service back. Looking is free on the loopback only.
 
 mod auth;
+mod door;
 mod hooks;
 mod intake;
 mod people;
@@ -12,20 +13,22 @@ mod read;
 mod serve;
 
 pub use auth::Access;
+pub use door::Door;
 pub use push::router as push_router;
 pub use serve::serve;
 
 use crate::collector::Collector;
 use crate::dispatcher::{Message, Rules, View};
 use crate::events::EventSourceKeys;
-use crate::events::limits::{MAX_ALERTS_BYTES, MAX_BODY_BYTES};
+use crate::events::limits::MAX_BODY_BYTES;
 use crate::executor::Executor;
 use crate::inlet::Inlet;
 use crate::ledger::Ledger;
 use crate::telemetry::Metrics;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, options, post};
@@ -37,6 +40,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a request waits for a place in the dispatcher's queue before it is answered 503.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many seconds whoever is answered 503 is asked to stay away.
+const COME_BACK_AFTER: HeaderValue = HeaderValue::from_static("2");
 
 /// What handlers need.
 pub struct Shared {
@@ -50,6 +56,8 @@ pub struct Shared {
     pub access: Access,
     /// Who may tell news, and about which services.
     pub sources: EventSourceKeys,
+    /// Who may have how much memory with what they tell.
+    pub door: Door,
     /// The rules of each service, to tell senders of names that nobody listens for.
     pub rules: Rules,
     /// The signal sources, for readiness.
@@ -92,7 +100,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), auth::may_act));
     let news = Router::new()
         .route("/v1/events", post(intake::events).merge(options(hooks::handshake)))
-        .route("/v1/alerts", post(intake::alerts).layer(DefaultBodyLimit::max(MAX_ALERTS_BYTES)))
+        .route("/v1/alerts", post(intake::alerts))
         .route("/v1/hooks/{name}", post(hooks::hook).merge(options(hooks::handshake)));
     let ours = Router::new()
         .route("/healthz", get(read::healthz))
@@ -151,7 +159,12 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        (self.status, axum::Json(serde_json::json!({ "error": self.words }))).into_response()
+        let mut answer =
+            (self.status, axum::Json(serde_json::json!({ "error": self.words }))).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            answer.headers_mut().insert(RETRY_AFTER, COME_BACK_AFTER);
+        }
+        answer
     }
 }
 

@@ -167,13 +167,16 @@ pub async fn build(settings: Settings) -> anyhow::Result<App> {
         .with_context(|| format!("cannot listen on {}; is another agent running?", settings.listen))?;
     let (sender, messages) = mpsc::channel(MOST_WAITING);
     let look_freely = settings.listen.ip().is_loopback();
-    let inlet = Inlet::new(sender.clone(), Board::default());
+    let board = Board::default();
+    settings.event_sources.announce(&board);
+    let inlet = Inlet::new(sender.clone(), board);
     let shared = Arc::new(Shared {
         messages: sender,
         inlet,
         ledger: ledger.clone(),
         access: Access::new(settings.token, look_freely),
         sources: settings.event_sources,
+        door: api::Door::default(),
         rules: Arc::clone(&settings.rules),
         collector,
         executor,

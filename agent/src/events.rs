@@ -3,7 +3,7 @@
 //! Everything here is a pure function: headers, raw bytes, the source that was authenticated and the time go in; what
 //! was said comes out, or a refusal that names the field and says what to do. No clock, no IO, no state. The HTTP
 //! server calls, in this order: [`auth::authenticate`] over the raw bytes, [`parse_events`] or [`parse_alerts`],
-//! [`check_scope`], then commits to the ledger, and only then acknowledges.
+//! [`check_scope`] (alerts: what is out of scope is left out), then commits to the ledger, and only then acknowledges.
 //!
 //! Three rules decide what becomes of a message:
 //! * **Identifiers only.** A message names a service, an environment and a version. Nothing in it is a command, an
@@ -39,7 +39,7 @@ pub mod nats;
 mod samples;
 pub mod stream;
 
-pub use alertmanager::{AlertLabels, parse_alerts, parse_alerts_with};
+pub use alertmanager::{AlertLabels, Alerts, LeftOut, parse_alerts, parse_alerts_with};
 pub use config::{BadSource, EventSourceConfig};
 pub use credential::CredentialConfig;
 pub use dead_letter::{DeadBody, DeadLetter};
@@ -53,6 +53,7 @@ use rules::deployment::{DeployEvent, Report};
 use rules::ids::{ServiceName, SourceName};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 
 /// One thing that was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,6 +196,44 @@ pub(crate) fn check_services(
             ),
         )),
     }
+}
+
+/// The same for a delivery of reports: what is about a service that this source may not speak about is left out, with a note,
+/// and the others count. Whoever sends alerts never says again what was answered 4xx, and one alert that strayed into a
+/// group must not cost the rest of it. Gives how many were left out. Errors: 403 if nothing remains; and as [`check_scope`]
+/// if there is a deployment among them.
+pub(crate) fn within_scope(
+    key: &auth::EventSourceKey,
+    mut accepted: Vec<Accepted>,
+) -> Result<(Vec<Accepted>, u64), Refused> {
+    let is_within = |accepted: &Accepted| key.services.allows(accepted.incoming.service());
+    let has_deployment = accepted.iter().any(|accepted| matches!(accepted.incoming, Incoming::Deploy(_)));
+    if has_deployment || !accepted.iter().any(is_within) {
+        check_scope(key, &accepted)?;
+        return Ok((accepted, 0));
+    }
+    // What is said about the whole delivery stands in the notes of its first.
+    let whole = match accepted.first_mut() {
+        Some(first) if !is_within(first) => std::mem::take(&mut first.notes),
+        _ => Vec::new(),
+    };
+    let (within, foreign): (Vec<_>, Vec<_>) = accepted.into_iter().partition(is_within);
+    let mut counts: BTreeMap<&ServiceName, u64> = BTreeMap::new();
+    for accepted in &foreign {
+        *counts.entry(accepted.incoming.service()).or_default() += 1;
+    }
+    let words = counts.iter().map(|(service, count)| {
+        format!(
+            "{count} about the service `{service}`, about which the event source `{}` may not speak (it may about {}); add \
+             it to this source's `services` in the configuration if it should",
+            key.name, key.services
+        )
+    });
+    let mut within = settle(within, words.collect())?;
+    if let Some(first) = within.first_mut() {
+        first.notes.extend(whole);
+    }
+    Ok((within, foreign.len() as u64))
 }
 
 /// The first 16 bytes of SHA-256, as hexadecimal digits: the name of a body that has no other.

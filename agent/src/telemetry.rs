@@ -1,5 +1,6 @@
 //! What we say about ourselves: logs, and figures in the form that Prometheus reads.
 
+use crate::events::LeftOut;
 use crate::inlet::Board;
 use crate::signals::SourceHealth;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -46,6 +47,12 @@ struct NameLabels {
     source: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeftOutLabels {
+    source: String,
+    reason: &'static str,
+}
+
 /// Our own figures. Clones share them.
 #[derive(Clone)]
 pub struct Metrics {
@@ -70,6 +77,7 @@ struct Sources {
     connected: Family<SourceLabels, Gauge>,
     lag: Family<SourceLabels, Gauge>,
     messages: Family<ResultLabels, Counter>,
+    refused: Family<NameLabels, Gauge>,
     overflow: Counter,
 }
 
@@ -79,6 +87,8 @@ impl Sources {
         registry.register("source_lag", "Messages that wait at a source's broker", self.lag.clone());
         let help = "Messages of a source, by what became of them";
         registry.register("source_messages", help, self.messages.clone());
+        let help = "Requests under a source's name that were refused since one was last taken; anybody can cause them";
+        registry.register("source_refused_since_accepted", help, self.refused.clone());
         registry.register("queue_overflows", "Times that news found the queue full", self.overflow.clone());
     }
 
@@ -87,7 +97,13 @@ impl Sources {
         for (name, standing) in board.standings() {
             let source = name.to_string();
             let labels = SourceLabels { source: source.clone(), kind: standing.kind };
-            self.connected.get_or_create(&labels).set(i64::from(standing.connected));
+            // Of a source that is called by others nobody knows: it has no figure.
+            if let Some(connected) = standing.connected {
+                self.connected.get_or_create(&labels).set(i64::from(connected));
+            } else {
+                let refused = i64::try_from(standing.refused).unwrap_or(i64::MAX);
+                self.refused.get_or_create(&NameLabels { source: source.clone() }).set(refused);
+            }
             if let Some(lag) = standing.lag {
                 self.lag.get_or_create(&labels).set(i64::try_from(lag).unwrap_or(i64::MAX));
             }
@@ -96,6 +112,7 @@ impl Sources {
                 ("duplicate", standing.duplicates),
                 ("dead_letter", standing.dead_letters),
                 ("passed_over", standing.passed_over),
+                ("refused", standing.refused_in_all),
             ];
             count(&self.messages, &source, &results);
         }
@@ -165,6 +182,7 @@ struct Inner {
     sources: Sources,
     signals: Signals,
     events: Family<EventLabels, Counter>,
+    left_out: Family<LeftOutLabels, Counter>,
     /// A family without labels, so that it can have no value at all.
     watches: Family<Vec<(String, String)>, Gauge>,
     answers: Gauge,
@@ -182,6 +200,9 @@ impl Default for Metrics {
             "Requests with events or alerts, by kind and result",
             events.clone(),
         );
+        let left_out = Family::<LeftOutLabels, Counter>::default();
+        let help = "Alerts of deliveries that were taken which are lost all the same, by source and reason";
+        registry.register("alerts_left_out", help, left_out.clone());
         let watches = Family::default();
         registry.register("watches_open", "Deployments under observation", watches.clone());
         let answers = Gauge::default();
@@ -193,7 +214,9 @@ impl Default for Metrics {
         sources.register(&mut registry);
         let signals = Signals::default();
         signals.register(&mut registry);
-        Self { inner: Arc::new(Inner { registry, sources, signals, events, watches, answers, ledger }) }
+        Self {
+            inner: Arc::new(Inner { registry, sources, signals, events, left_out, watches, answers, ledger }),
+        }
     }
 }
 
@@ -201,6 +224,16 @@ impl Metrics {
     /// Counts a request that brought news.
     pub fn event(&self, kind: &'static str, result: &'static str) {
         self.inner.events.get_or_create(&EventLabels { kind, result }).inc();
+    }
+
+    /// Counts alerts that were not taken though their delivery was.
+    pub fn left_out(&self, source: &str, left_out: &LeftOut) {
+        for (reason, count) in left_out.reasons() {
+            if count > 0 {
+                let labels = LeftOutLabels { source: source.to_owned(), reason };
+                self.inner.left_out.get_or_create(&labels).inc_by(count);
+            }
+        }
     }
 
     /// All figures as OpenMetrics text. `watches_open` is `None` when the loop did not answer.
@@ -241,6 +274,10 @@ mod tests {
         metrics.event("event", "accepted");
         let board = Board::default();
         board.reporter(&rules::ids::SourceName::new("bus").unwrap(), "kafka", String::new()).lag(7);
+        let hook = rules::ids::SourceName::new("github").unwrap();
+        board.expect(&hook, String::new());
+        board.refused(&hook, "no signature matches");
+        metrics.left_out("am", &LeftOut { truncated: 44, ..LeftOut::default() });
         let taken = Taken { kept: 5, full: 2, ..Default::default() };
         let pushed = PushedHealth { samples: taken, unreadable: 1, ..Default::default() };
         let health = SourceHealth {
@@ -256,6 +293,7 @@ mod tests {
         );
         let text = metrics.render(Some(3), 17, &board, [("main", health)]);
         assert!(!text.contains("last_error_timestamp_seconds{"), "nothing failed:\n{text}");
+        assert!(!text.contains("source_connected{source=\"github\""), "nobody can know:\n{text}");
         for line in [
             "turnback_requests_with_news_total{kind=\"event\",result=\"accepted\"} 1",
             "turnback_watches_open{} 3",
@@ -265,6 +303,9 @@ mod tests {
             "turnback_source_lag{source=\"bus\",kind=\"kafka\"} 7",
             "turnback_source_messages_total{source=\"bus\",result=\"dead_letter\"} 0",
             "turnback_queue_overflows_total 0",
+            "turnback_source_messages_total{source=\"github\",result=\"refused\"} 1",
+            "turnback_source_refused_since_accepted{source=\"github\"} 1",
+            "turnback_alerts_left_out_total{source=\"am\",reason=\"truncated\"} 44",
             "turnback_signal_source_last_success_timestamp_seconds{source=\"main\"} 1772366400",
             "turnback_signal_source_series{source=\"main\"} 4",
             "turnback_pushed_samples_total{source=\"main\",result=\"kept\"} 5",

@@ -216,3 +216,57 @@ async fn whoever_shows_another_password_is_refused() -> Result<()> {
     assert_eq!(again["results"][0]["duplicate"]["sequence"], answer["results"][0]["recorded"]["sequence"]);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_large_group_is_kept_whole_but_for_what_is_foreign_and_what_is_lost_is_counted() -> Result<()> {
+    let mut daemon = Daemon::prepare("")?;
+    std::fs::write(daemon.folder().join("am"), PASSWORD)?;
+    daemon.reconfigure(&config(daemon.folder()))?;
+    daemon.launch(None)?;
+    daemon.ready().await?;
+    let alert = |service: &str, number: usize| {
+        json!({
+            "status": "firing", "startsAt": "2026-03-20T14:22:00Z", "fingerprint": format!("{number:016x}"),
+            "labels": { "alertname": "HighErrors", "service": service },
+            "annotations": { "description": "x".repeat(4_000) },
+        })
+    };
+    let post = async |alerts: Vec<Value>, password: &str| -> Result<(u16, Value)> {
+        let body = json!({ "version": "4", "status": "firing", "truncatedAlerts": 5, "alerts": alerts });
+        let request = daemon.client().post(daemon.url("/v1/alerts")).basic_auth("am", Some(password));
+        let answer = request.json(&body).send().await?;
+        Ok((answer.status().as_u16(), answer.json().await?))
+    };
+    let standing = async || -> Result<Value> {
+        Ok(daemon.get("/readyz").await?["event_sources"]["alertmanager"].clone())
+    };
+    let silent = standing().await?;
+    assert!(silent["connected"].is_null(), "{silent}");
+    assert_eq!(silent["words"], "configured; nothing was heard since the start");
+    let (status, answer) = post(vec![alert("bank", 0)], PASSWORD).await?;
+    assert_eq!(status, 403, "{answer}");
+    // Whoever is not known and sends a megabyte sees the refusal, and not a connection that breaks.
+    let group = (0..300).map(|number| alert("shop", number));
+    assert_eq!(post(group.collect(), "a-password-that-has-expired").await?.0, 401);
+    let refused = standing().await?;
+    assert_eq!(refused["refused"], 2, "{refused}");
+    assert!(refused["words"].to_string().contains("user or password is another one"), "{refused}");
+    let group = (0..300).map(|number| alert("shop", number)).chain([alert("bank", 300)]);
+    let (status, answer) = post(group.collect(), PASSWORD).await?;
+    assert_eq!((status, answer["results"].as_array().map(Vec::len)), (202, Some(300)), "{answer}");
+    assert!(answer["notes"].to_string().contains("1 about the service `bank`"), "{answer}");
+    let records = daemon.verified_records().await?;
+    assert_eq!(records.iter().filter(|record| record.stream == "events").count(), 300);
+    let good = standing().await?;
+    assert!(good["refused"] == 0 && good["last_refusal"].is_null() && good["recorded"] == 300, "{good}");
+    let metrics = daemon.client().get(daemon.url("/metrics")).send().await?.text().await?;
+    for line in [
+        "turnback_alerts_left_out_total{source=\"alertmanager\",reason=\"foreign\"} 1",
+        "turnback_alerts_left_out_total{source=\"alertmanager\",reason=\"truncated\"} 5",
+        "turnback_source_messages_total{source=\"alertmanager\",result=\"refused\"} 2",
+        "turnback_source_refused_since_accepted{source=\"alertmanager\"} 0",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
+    }
+    Ok(())
+}

@@ -32,6 +32,7 @@ events:
       service_names: {{ checkout: shop/checkout }}
     gitlab: {{ preset: gitlab, secret: {secret}, services: [checkout] }}
     vercel: {{ preset: vercel, secret: {secret}, services: [front-door] }}
+    grafana: {{ preset: grafana, credential: {{ token: {{ header: x-grafana, token: {secret} }} }}, services: [checkout] }}
 "
     ))?;
     daemon.launch(None)?;
@@ -115,6 +116,54 @@ async fn a_deployment_of_github_opens_a_watch_once_and_nobody_else_can_say_it() 
     assert!(daemon.log().contains("may not speak about the service"), "{}", daemon.log());
     let records = daemon.verified_records().await?;
     assert_eq!(records.iter().filter(|record| record.stream == "events").count(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hook_whose_secret_is_wrong_says_so_until_something_is_taken() -> Result<()> {
+    let daemon = daemon().await?;
+    let standing =
+        async || -> Result<Value> { Ok(daemon.get("/readyz").await?["event_sources"]["github"].clone()) };
+    let silent = standing().await?;
+    assert!(silent["connected"].is_null() && silent["refused"] == 0, "{silent}");
+    let body = github_body()?;
+    for delivery in ["d1", "d2"] {
+        assert_eq!(github(&daemon, delivery, &sha256("another body"), &body).await?.0, 401);
+    }
+    assert_eq!(send(&daemon, "nobody-has-this-name", &[], &body).await?.0, 401);
+    let refused = standing().await?;
+    assert_eq!(refused["refused"], 2, "{refused}");
+    let words = refused["words"].to_string();
+    assert!(words.contains("nothing was heard since the start; 2 requests were refused"), "{words}");
+    assert!(words.contains("401: github: no signature matches"), "{words}");
+    let ready = daemon.get("/readyz").await?;
+    assert!(ready["event_sources"]["nobody-has-this-name"].is_null(), "{ready}");
+    assert_eq!(daemon.get("/v1/fleet").await?["cut_off"], json!([]), "nobody knows whether it is cut off");
+    assert_eq!(github(&daemon, "d3", &sha256(&body), &body).await?.0, 202);
+    let good = standing().await?;
+    assert!(good["refused"] == 0 && good["last_refusal"].is_null() && good["refused_in_all"] == 2, "{good}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_large_group_of_alerts_comes_through_a_hook() -> Result<()> {
+    let daemon = daemon().await?;
+    let alert = |number: usize| {
+        json!({
+            "status": "firing", "startsAt": "2026-03-20T14:22:00Z", "fingerprint": format!("{number:016x}"),
+            "labels": { "alertname": "HighErrors", "service": "checkout" },
+            "annotations": { "description": "x".repeat(2_000) },
+        })
+    };
+    let alerts: Vec<Value> = (0..300).map(alert).collect();
+    let body = json!({ "version": "1", "alerts": alerts }).to_string();
+    assert!(body.len() > 600 * 1024);
+    let (status, answer) = send(&daemon, "grafana", &[("x-grafana", SECRET)], &body).await?;
+    assert_eq!((status, answer["results"].as_array().map(Vec::len)), (202, Some(300)), "{answer}");
+    let longer = " ".repeat(4 * 1024 * 1024);
+    let (known, _) = send(&daemon, "grafana", &[], &longer).await?;
+    let (unknown, _) = send(&daemon, "nobody-has-this-name", &[], &longer).await?;
+    assert_eq!((known, unknown), (401, 401), "names cannot be tried out with long bodies");
     Ok(())
 }
 

@@ -3,14 +3,16 @@
 //! The answer to whoever proves nothing is the same for every name, so that names cannot be tried out; the operator finds
 //! the reason in the log.
 
-use super::intake::{Receipted, keep};
-use super::{Problem, Shared, State};
+use super::intake::{Receipt, Receipted, Rejected, answer, keep};
+use super::{Shared, State, door};
 use crate::clock;
 use crate::events::auth::Unauthenticated;
-use axum::body::Bytes;
-use axum::extract::Path;
+use crate::events::hooks::Hook;
+use crate::events::limits::MAX_ALERTS_BYTES;
+use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use rules::ids::SourceName;
 
 /// What whoever proves nothing is told.
 const WHO_MAY_TELL: &str = "not authenticated: there is no such hook, or the request does not carry the proof that is \
@@ -20,35 +22,33 @@ const WHO_MAY_TELL: &str = "not authenticated: there is no such hook, or the req
 const LONGEST_ORIGIN: usize = 253;
 
 /// `POST /v1/hooks/{name}`
-pub(super) async fn hook(
-    shared: State,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Receipted {
-    let result = read(&shared, &name, &headers, &body).await;
-    shared.metrics.event("hook", if result.is_ok() { "accepted" } else { "refused" });
-    result
+pub(super) async fn hook(shared: State, Path(name): Path<String>, request: Request) -> Receipted {
+    answer(&shared, "hook", take(&shared, &name, request).await)
 }
 
-async fn read(shared: &Shared, name: &str, headers: &HeaderMap, body: &Bytes) -> Receipted {
+/// Refusals are kept under the name of the hook, though anybody can cause them: a secret that has expired looks the same.
+/// Up to the proof everything is the same whether there is such a hook or not, also how much of a body is read.
+async fn take(shared: &Shared, name: &str, request: Request) -> Result<(SourceName, Receipt), Rejected> {
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers;
+    let hook = shared.sources.hook(name);
+    let source = hook.map(|hook| &hook.key().name);
+    let known = hook.filter(|hook| {
+        let keys = std::slice::from_ref(hook.key());
+        matches!(door::proved_by_head(keys, &headers, clock::now()), Ok(Some(_)))
+    });
+    let most = known.map_or(MAX_ALERTS_BYTES, Hook::most_bytes);
+    let held = shared.door.take_in(body, most, known.is_some()).await;
+    let held = held.map_err(|problem| Rejected::told(source, problem))?;
     let now = clock::now();
-    let found = match shared.sources.hook(name) {
-        Some(hook) => hook.key().recognise(headers, body, now).map(|()| hook),
+    let found = match hook {
+        Some(hook) => hook.key().recognise(&headers, &held.bytes, now).map(|()| hook),
         None => Err(Unauthenticated::unknown(name)),
     };
-    let hook = found.map_err(|unknown| {
-        tracing::warn!(why = %unknown.for_the_log(), "a hook was refused");
-        Problem::new(
-            StatusCode::from_u16(Unauthenticated::STATUS).unwrap_or(StatusCode::UNAUTHORIZED),
-            WHO_MAY_TELL,
-        )
-    })?;
-    let heard = hook.read(headers, body, now).inspect_err(|refused| {
-        // Senders show their users a status at most: this is where the words are found.
-        tracing::warn!(hook = %hook.key().name, status = refused.status, why = %refused, "a message was refused");
-    })?;
-    keep(shared, hook.key(), heard.accepted, heard.notes).await
+    let hook = found.map_err(|why| Rejected::stranger(source.cloned(), &why, WHO_MAY_TELL))?;
+    let heard = hook.read(&headers, &held.bytes, now);
+    let heard = heard.map_err(|refused| Rejected::told(source, refused))?;
+    keep(shared, hook.key(), heard).await
 }
 
 /// `OPTIONS`: the handshake of CloudEvents' webhooks, by which a sender asks whether it may send at all. It may try: what

@@ -1,16 +1,31 @@
 //! News: authenticated, read, on disk, and only then acknowledged.
+//!
+//! What is refused is told to the sender, whose people seldom see it. So it is told here too: in the log, in the figures, and
+//! on the board under the name of the source, where that is known.
 
-use super::{Problem, QUEUE_PATIENCE, Shared, State};
+use super::{Problem, QUEUE_PATIENCE, Shared, State, door};
 use crate::clock;
 use crate::dispatcher::EventAnswer;
-use crate::events::auth::{EventSourceKey, Unauthenticated, authenticate};
-use crate::events::{Accepted, Incoming, Refused, check_scope, parse_alerts_with, parse_events};
+use crate::events::auth::{Credential, EventSourceKey, Unauthenticated, authenticate};
+use crate::events::hooks::Heard;
+use crate::events::limits::{MAX_ALERTS_BYTES, MAX_BODY_BYTES};
+use crate::events::{
+    Alerts, Incoming, Refused, check_scope, parse_alerts_with, parse_events, single_header, within_scope,
+};
 use crate::inlet::{News, NotTaken};
 use axum::Json;
-use axum::body::Bytes;
+use axum::extract::Request;
+use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use rules::ids::SourceName;
 use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// The most warnings of a kind in one answer: a group of thousands of alerts may have one for each.
+const MOST_NOTES: usize = 50;
 
 /// The answer to news: what became of each, and warnings.
 #[derive(Debug, Serialize)]
@@ -40,65 +55,147 @@ impl From<NotTaken> for Problem {
     }
 }
 
+/// A request that was not taken.
+pub(super) struct Rejected {
+    /// Under whose name it came, as far as that is known. It need not be theirs.
+    source: Option<SourceName>,
+    /// What the sender is told.
+    problem: Problem,
+    /// Why, for our own people. Holds no secret.
+    why: String,
+}
+
+impl Rejected {
+    /// Nobody is proved.
+    pub(super) fn stranger(source: Option<SourceName>, why: &Unauthenticated, words: &str) -> Self {
+        let status = StatusCode::from_u16(Unauthenticated::STATUS).unwrap_or(StatusCode::UNAUTHORIZED);
+        Self { source, problem: Problem::new(status, words), why: why.for_the_log() }
+    }
+
+    /// The sender is told why.
+    pub(super) fn told(source: Option<&SourceName>, problem: impl Into<Problem>) -> Self {
+        let problem = problem.into();
+        Self { source: source.cloned(), why: problem.words.clone(), problem }
+    }
+}
+
 /// `POST /v1/events`
-pub(super) async fn events(shared: State, headers: HeaderMap, body: Bytes) -> Receipted {
-    take(&shared, &headers, &body, "event", |key, now| {
-        parse_events(&key.name, &*key.credential.proved(&headers, &body)?, &body, now)
-    })
-    .await
+pub(super) async fn events(shared: State, request: Request) -> Receipted {
+    let outcome = take(&shared, request, MAX_BODY_BYTES, |key, headers, body, now| {
+        let accepted = parse_events(&key.name, &*key.credential.proved(headers, body)?, body, now)?;
+        check_scope(key, &accepted)?;
+        Ok(Heard { accepted, ..Heard::default() })
+    });
+    answer(&shared, "event", outcome.await)
 }
 
 /// `POST /v1/alerts`
-pub(super) async fn alerts(shared: State, headers: HeaderMap, body: Bytes) -> Receipted {
-    take(&shared, &headers, &body, "alert", |key, now| {
-        parse_alerts_with(&key.name, shared.sources.alert_labels(&key.name), &body, now)
-    })
-    .await
+pub(super) async fn alerts(shared: State, request: Request) -> Receipted {
+    let outcome = take(&shared, request, MAX_ALERTS_BYTES, |key, _, body, now| {
+        let alerts = parse_alerts_with(&key.name, shared.sources.alert_labels(&key.name), body, now)?;
+        let Alerts { accepted, mut left_out } = alerts;
+        let (accepted, foreign) = within_scope(key, accepted)?;
+        left_out.foreign = foreign;
+        Ok(Heard { accepted, left_out, ..Heard::default() })
+    });
+    answer(&shared, "alert", outcome.await)
+}
+
+/// The answer to a request, counted, logged and put on the board.
+pub(super) fn answer(
+    shared: &Shared,
+    kind: &'static str,
+    outcome: Result<(SourceName, Receipt), Rejected>,
+) -> Receipted {
+    let Rejected { source, problem, why } = match outcome {
+        Ok((source, receipt)) => {
+            shared.inlet.board().accepted(&source);
+            shared.metrics.event(kind, "accepted");
+            return Ok((StatusCode::ACCEPTED, Json(receipt)));
+        }
+        Err(rejected) => rejected,
+    };
+    let too_large = problem.status == StatusCode::PAYLOAD_TOO_LARGE;
+    shared.metrics.event(kind, if too_large { "too_large" } else { "refused" });
+    let name = source.as_ref().map_or("unknown", SourceName::as_str);
+    tracing::warn!(source = name, status = problem.status.as_u16(), %why, "a request with news ({kind}) was refused");
+    // What we had no room for comes again: that says nothing about the source.
+    if let Some(source) = source.filter(|_| problem.status.is_client_error()) {
+        shared.inlet.board().refused(&source, &format!("{}: {why}", problem.status.as_u16()));
+    }
+    Err(problem)
 }
 
 async fn take(
     shared: &Shared,
-    headers: &HeaderMap,
-    body: &Bytes,
-    kind: &'static str,
-    parse: impl FnOnce(&EventSourceKey, Timestamp) -> Result<Vec<Accepted>, Refused>,
-) -> Receipted {
-    let result = read(shared, headers, body, parse).await;
-    shared.metrics.event(kind, if result.is_ok() { "accepted" } else { "refused" });
-    result
+    request: Request,
+    most: usize,
+    read: impl FnOnce(&EventSourceKey, &HeaderMap, &[u8], Timestamp) -> Result<Heard, Refused>,
+) -> Result<(SourceName, Receipt), Rejected> {
+    let (parts, body) = request.into_parts();
+    let (keys, headers) = (shared.sources.keys(), parts.headers);
+    let stranger = |why: Unauthenticated| {
+        let source = claimed(keys, &headers).map(|key| &key.name);
+        Rejected::stranger(source.cloned(), &why, WHO_MAY_TELL)
+    };
+    let known = match door::proved_by_head(keys, &headers, clock::now()) {
+        Ok(known) => known,
+        Err(nobody) => {
+            door::refuse_unread(body).await;
+            return Err(stranger(nobody));
+        }
+    };
+    let name = known.map(|key| &key.name);
+    let held = shared.door.take_in(body, most, known.is_some()).await;
+    let held = held.map_err(|problem| Rejected::told(name, problem))?;
+    let now = clock::now();
+    let key = authenticate(keys, &headers, &held.bytes, now).map_err(stranger)?;
+    let heard = read(key, &headers, &held.bytes, now);
+    let heard = heard.map_err(|refused| Rejected::told(Some(&key.name), refused))?;
+    keep(shared, key, heard).await
 }
 
-async fn read(
-    shared: &Shared,
-    headers: &HeaderMap,
-    body: &Bytes,
-    parse: impl FnOnce(&EventSourceKey, Timestamp) -> Result<Vec<Accepted>, Refused>,
-) -> Receipted {
-    let now = clock::now();
-    let key = authenticate(shared.sources.keys(), headers, body, now).map_err(|unknown| {
-        tracing::warn!(why = %unknown.for_the_log(), "news refused");
-        Problem::new(
-            StatusCode::from_u16(Unauthenticated::STATUS).unwrap_or(StatusCode::UNAUTHORIZED),
-            WHO_MAY_TELL,
-        )
-    })?;
-    let accepted = parse(key, now)?;
-    check_scope(key, &accepted)?;
-    keep(shared, key, accepted, Vec::new()).await
+/// Who a request claims to be: the user of a wrong password.
+fn claimed<'a>(keys: &'a [EventSourceKey], headers: &HeaderMap) -> Option<&'a EventSourceKey> {
+    let text = single_header(headers, &AUTHORIZATION).ok()??;
+    let (_, encoded) = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))?;
+    let pair = STANDARD.decode(encoded).ok()?;
+    let claimed = pair.split(|byte| *byte == b':').next()?;
+    keys.iter()
+        .find(|key| matches!(&key.credential, Credential::Basic { user, .. } if user.as_bytes() == claimed))
 }
 
 /// Puts news on disk and says what became of it.
 pub(super) async fn keep(
     shared: &Shared,
     key: &EventSourceKey,
-    accepted: Vec<Accepted>,
-    mut notes: Vec<String>,
-) -> Receipted {
-    let unheard = accepted.iter().filter_map(|accepted| unheard(shared, &accepted.incoming));
-    notes.extend(accepted.iter().flat_map(|accepted| accepted.notes.clone()).chain(unheard));
+    heard: Heard,
+) -> Result<(SourceName, Receipt), Rejected> {
+    let Heard { accepted, notes, left_out } = heard;
+    if !left_out.is_none() {
+        let reasons = left_out.reasons().into_iter().filter(|(_, count)| *count > 0);
+        let words: Vec<String> = reasons.map(|(reason, count)| format!("{count} {reason}")).collect();
+        let note = accepted.first().and_then(|first| first.notes.first()).map_or("", String::as_str);
+        tracing::warn!(source = %key.name, lost = words.join(", "), note, "alerts are lost: nobody will say them again");
+        shared.metrics.left_out(key.name.as_str(), &left_out);
+    }
+    let unheard: BTreeSet<String> =
+        accepted.iter().filter_map(|accepted| unheard(shared, &accepted.incoming)).collect();
+    let of_each = accepted.iter().flat_map(|accepted| accepted.notes.clone());
+    let notes = notes.into_iter().chain(few(of_each.collect())).chain(few(unheard.into_iter().collect()));
+    let notes = notes.collect();
     let news = News { accepted, dead: Vec::new() };
-    let results = shared.inlet.tell(&key.name, news, QUEUE_PATIENCE).await?;
-    Ok((StatusCode::ACCEPTED, Json(Receipt { results, notes })))
+    let results = shared.inlet.tell(&key.name, news, QUEUE_PATIENCE).await;
+    let results = results.map_err(|not_taken| Rejected::told(Some(&key.name), not_taken))?;
+    Ok((key.name.clone(), Receipt { results, notes }))
+}
+
+/// Not more warnings than somebody reads.
+fn few(mut notes: Vec<String>) -> Vec<String> {
+    let more = notes.len().saturating_sub(MOST_NOTES);
+    notes.truncate(MOST_NOTES);
+    notes.extend((more > 0).then(|| format!("and {more} more such notes")));
+    notes
 }
 
 /// A mistyped name is recorded and never decides anything: whoever sends it should know.
@@ -149,13 +246,14 @@ mod tests {
             dir.path().join("STOP"),
         );
         let messages = mpsc::channel(1).0;
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             inlet: Inlet::new(messages.clone(), Board::default()),
             messages,
             ledger,
             executor,
             access: Access::new("secret".into(), true),
             sources,
+            door: door::Door::default(),
             collector: Collector::new(BTreeMap::new()),
             rules: Arc::new(|service, environment| {
                 let matrix = rules::ruleset::shipped_matrix("standard").unwrap();
@@ -164,13 +262,15 @@ mod tests {
             metrics: Metrics::default(),
             stopped: watch::channel(false).0,
             ready: watch::channel(true).1,
-        };
+        });
         for given in [None, Some("Bearer wrong"), Some("Basic c2VjcmV0")] {
             let mut headers = HeaderMap::new();
             if let Some(given) = given {
                 headers.insert("authorization", given.parse().unwrap());
             }
-            let refused = read(&shared, &headers, &Bytes::new(), |_, _| Ok(Vec::new())).await.unwrap_err();
+            let mut request = Request::new(axum::body::Body::from("{}"));
+            *request.headers_mut() = headers;
+            let refused = alerts(axum::extract::State(Arc::clone(&shared)), request).await.unwrap_err();
             assert_eq!((refused.status, refused.words.as_str()), (StatusCode::UNAUTHORIZED, WHO_MAY_TELL));
         }
         for part in ["`Authorization: Bearer TOKEN`", "the file `token`", "a configured event source"] {

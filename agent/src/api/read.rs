@@ -131,7 +131,7 @@ pub(super) async fn fleet(shared: State) -> Result<impl IntoResponse, Problem> {
         .board()
         .standings()
         .into_iter()
-        .filter(|(_, standing)| !standing.connected)
+        .filter(|(_, standing)| standing.connected == Some(false))
         .map(|(name, standing)| {
             let reason = standing.last_error.map(|(_, reason)| reason);
             json!({ "name": name, "source": standing.source, "since": standing.since, "reason": reason })

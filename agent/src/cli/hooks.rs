@@ -10,7 +10,7 @@ use super::{Context, Exit};
 use crate::clock;
 use crate::config::{Config, Loaded};
 use crate::events::hooks::{Heard, HookPreset, preset, preset_names, presets};
-use crate::events::limits::MAX_BODY_BYTES;
+use crate::events::limits::MAX_ALERTS_BYTES;
 use crate::events::{Incoming, Refused};
 use anyhow::Context as _;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -111,7 +111,7 @@ fn test(args: TestArgs, context: &Context<'_>) -> anyhow::Result<Exit> {
     let mut body = Vec::new();
     let file = std::fs::File::open(&args.file).with_context(reading)?;
     // One byte more than is taken, so that what is too long is refused as the daemon would.
-    file.take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut body).with_context(reading)?;
+    file.take(MAX_ALERTS_BYTES as u64 + 1).read_to_end(&mut body).with_context(reading)?;
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json"));
     headers.extend(args.headers);

@@ -4,7 +4,9 @@
 //! change what it sends.
 //!
 //! Alertmanager drops a notification for good on any answer of 4xx. So one alert that cannot be used (mostly: no label
-//! that names a service) becomes a note and the others count; only a notification with nothing usable is refused.
+//! that names a service) becomes a note and the others count; only a notification with nothing usable is refused. The same
+//! holds for alerts about services that the sender may not speak about, and for those beyond the limit: each alert that is
+//! not taken is counted ([`LeftOut`]), because nobody will say it again.
 //!
 //! Alertmanager says everything several times: after `repeat_interval`, after an answer that got lost, and once for each
 //! member of a cluster whose members have lost sight of each other. What makes news is the alert (`fingerprint`), the outbreak
@@ -13,7 +15,7 @@
 //! beginning, does. It retries on 5xx alone and gives a message up after any 4xx: a full queue must be answered 503.
 
 use super::json::{self, Fields};
-use super::limits::{self, MAX_BATCH, MAX_WHAT_BYTES, shown};
+use super::limits::{self, MAX_ALERTS, MAX_WHAT_BYTES, shown};
 use super::{Accepted, Context, Incoming, Refused, settle};
 use jiff::Timestamp;
 use rules::deployment::{Report, ReportState};
@@ -41,9 +43,44 @@ impl Default for AlertLabels {
 /// The label that says which row of the matrix an alert is meant for; without it the alert's own name is used.
 pub const WHAT_LABEL: &str = "turnback";
 
-/// [`parse_alerts_with`] with the usual labels.
+/// What was read of a group of alerts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Alerts {
+    /// The usable ones; at least one.
+    pub accepted: Vec<Accepted>,
+    /// How many are not among them.
+    pub left_out: LeftOut,
+}
+
+/// How many alerts of a delivery were not taken, and why not. Each is lost: the sender takes the delivery for done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeftOut {
+    /// They cannot be used: no label that names a service, no time, and the like.
+    pub unusable: u64,
+    /// The sender left them out itself, because of its own limit.
+    pub truncated: u64,
+    /// They stand beyond [`MAX_ALERTS`].
+    pub beyond: u64,
+    /// They are about services that the sender may not speak about.
+    pub foreign: u64,
+}
+
+impl LeftOut {
+    /// Reason and count, for the metrics.
+    pub fn reasons(&self) -> [(&'static str, u64); 4] {
+        let Self { unusable, truncated, beyond, foreign } = *self;
+        [("unusable", unusable), ("truncated", truncated), ("beyond_limit", beyond), ("foreign", foreign)]
+    }
+
+    /// Whether all of them were taken.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// [`parse_alerts_with`] with the usual labels, and without the count of what was left out.
 pub fn parse_alerts(source: &SourceName, body: &[u8], now: Timestamp) -> Result<Vec<Accepted>, Refused> {
-    parse_alerts_with(source, &AlertLabels::default(), body, now)
+    parse_alerts_with(source, &AlertLabels::default(), body, now).map(|alerts| alerts.accepted)
 }
 
 /// Reads `POST /v1/alerts`. Errors: 400 no JSON, 413 too long, 422 not this format or no usable alert.
@@ -52,7 +89,7 @@ pub fn parse_alerts_with(
     labels: &AlertLabels,
     body: &[u8],
     now: Timestamp,
-) -> Result<Vec<Accepted>, Refused> {
+) -> Result<Alerts, Refused> {
     let value = json::parse_within(body, limits::MAX_ALERTS_BYTES)?;
     let fields = Fields::of("", &value)?;
     // Grafana says 1 and sends the shape of 4.
@@ -76,31 +113,36 @@ pub fn parse_alerts_with(
     }
     let context = Context { source, now };
     let mut usable = Vec::new();
-    let mut left_out = Vec::new();
-    for (index, alert) in alerts.iter().take(MAX_BATCH).enumerate() {
+    let mut words = Vec::new();
+    for (index, alert) in alerts.iter().take(MAX_ALERTS).enumerate() {
         match read(context, labels, &format!("alerts[{index}]"), alert) {
             Ok(accepted) => usable.push(accepted),
-            Err(refused) => left_out.push(refused.reason),
+            Err(refused) => words.push(refused.reason),
         }
     }
-    let mut accepted = settle(usable, left_out)?;
+    let mut left_out = LeftOut { unusable: words.len() as u64, ..LeftOut::default() };
+    let mut accepted = settle(usable, words)?;
+    let note = missing_alerts(&fields, alerts.len(), &mut left_out);
     if let Some(first) = accepted.first_mut() {
-        first.notes.extend(missing_alerts(&fields, alerts.len()));
+        first.notes.extend(note);
     }
-    Ok(accepted)
+    Ok(Alerts { accepted, left_out })
 }
 
 /// Says how many alerts of the group are not here. A count that cannot be read is no reason to drop the alerts.
-fn missing_alerts(fields: &Fields<'_>, received: usize) -> Option<String> {
-    let beyond = received.saturating_sub(MAX_BATCH) as u64;
+fn missing_alerts(fields: &Fields<'_>, received: usize, left_out: &mut LeftOut) -> Option<String> {
+    left_out.beyond = received.saturating_sub(MAX_ALERTS) as u64;
     match fields.optional_count("truncatedAlerts") {
-        Err(refused) => Some(refused.reason),
-        Ok(truncated) => match truncated.unwrap_or(0).saturating_add(beyond) {
-            0 => None,
-            count => Some(format!(
-                "{count} more alerts of this group were left out; set max_alerts to at most {MAX_BATCH}"
-            )),
-        },
+        Err(refused) => return Some(refused.reason),
+        Ok(truncated) => left_out.truncated = truncated.unwrap_or(0),
+    }
+    let LeftOut { truncated, beyond, .. } = *left_out;
+    match truncated.saturating_add(beyond) {
+        0 => None,
+        count => Some(format!(
+            "{count} more alerts of this group are lost: {truncated} the sender left out (its limit of alerts in one \
+             message), {beyond} stand beyond the {MAX_ALERTS} that are read; group alerts more finely"
+        )),
     }
 }
 
@@ -227,12 +269,12 @@ mod tests {
                 "annotations": { "description": "x".repeat(3_000) }
             })
         };
-        let alerts: Vec<Value> = (0..MAX_BATCH).map(alert).collect();
+        let alerts: Vec<Value> = (0..1_000).map(alert).collect();
         let body = serde_json::json!({ "version": "4", "status": "firing", "alerts": alerts }).to_string();
-        assert!(body.len() > limits::MAX_BODY_BYTES);
+        assert!(body.len() > 3 * 1024 * 1024);
         let source = SourceName::new("am").unwrap();
         let now = "2026-03-01T12:00:00Z".parse().unwrap();
         let read = parse_alerts_with(&source, &AlertLabels::default(), body.as_bytes(), now).unwrap();
-        assert_eq!(read.len(), MAX_BATCH);
+        assert_eq!((read.accepted.len(), read.left_out), (1_000, LeftOut::default()));
     }
 }

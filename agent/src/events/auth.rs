@@ -92,6 +92,21 @@ impl ServiceScope {
     }
 }
 
+impl std::fmt::Display for ServiceScope {
+    /// As it is written in the configuration.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, pattern) in self.patterns.iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            match pattern {
+                Pattern::All => write!(f, "{comma}*")?,
+                Pattern::Name(name) => write!(f, "{comma}{name}")?,
+                Pattern::Prefix(prefix) => write!(f, "{comma}{prefix}*")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 fn pattern(entry: &str) -> Result<Pattern, String> {
     if entry == "*" {
         return Ok(Pattern::All);

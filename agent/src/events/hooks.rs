@@ -25,7 +25,8 @@ pub use preset::{HookPreset, HookValue, Scheme, preset, preset_names, presets};
 
 use super::alertmanager::AlertLabels;
 use super::auth::{Credential, EventSourceKey, ServiceScope};
-use super::{Context, Refused, check_scope};
+use super::limits::{MAX_ALERTS_BYTES, MAX_BODY_BYTES};
+use super::{Context, Refused, within_scope};
 use axum::http::HeaderMap;
 use jiff::Timestamp;
 use mapping::{Mapping, Reading};
@@ -66,14 +67,20 @@ impl Hook {
         &self.key
     }
 
+    /// The longest body that it takes, in bytes: more, where groups of alerts may come.
+    pub fn most_bytes(&self) -> usize {
+        if self.mapping.reads_alerts() { MAX_ALERTS_BYTES } else { MAX_BODY_BYTES }
+    }
+
     /// Reads a message whose proof was checked with [`EventSourceKey::recognise`]. Errors: 400 no JSON, 403 a foreign
-    /// service, 413 too much, 415 content type, 422 a rule that does not fit; all name what is at fault.
+    /// service (of several reports: all of them are about foreign services), 413 too much, 415 content type, 422 a rule that
+    /// does not fit; all name what is at fault.
     pub fn read(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Heard, Refused> {
         let proved = !matches!(self.key.credential, Credential::Nobody);
-        let value = message::parse(headers, body, proved)?;
+        let value = message::parse(headers, body, proved, self.most_bytes())?;
         let context = Context { source: &self.key.name, now };
-        let heard = Reading { hook: self, context, headers, raw: body, body: &value }.read()?;
-        check_scope(&self.key, &heard.accepted)?;
+        let mut heard = Reading { hook: self, context, headers, raw: body, body: &value }.read()?;
+        (heard.accepted, heard.left_out.foreign) = within_scope(&self.key, heard.accepted)?;
         Ok(heard)
     }
 }

@@ -3,6 +3,7 @@
 use super::alertmanager::AlertLabels;
 use super::auth::EventSourceKey;
 use super::hooks::Hook;
+use crate::inlet::Board;
 use rules::ids::SourceName;
 use std::collections::BTreeMap;
 
@@ -30,6 +31,16 @@ impl EventSourceKeys {
     /// The hook of this name.
     pub fn hook(&self, name: &str) -> Option<&Hook> {
         self.hooks.get(&SourceName::new(name).ok()?)
+    }
+
+    /// Puts everybody who may call us on the board.
+    pub fn announce(&self, board: &Board) {
+        for key in &self.keys {
+            board.expect(&key.name, "POST /v1/events, /v1/alerts".into());
+        }
+        for name in self.hooks.keys() {
+            board.expect(name, format!("POST /v1/hooks/{name}"));
+        }
     }
 
     /// All keys, for [`super::auth::authenticate`].

@@ -12,9 +12,13 @@ use rules::units::Span;
 /// each still fits. Bodies are not decompressed, so this is also the most that is ever held for one request.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// The same for what Alertmanager sends (1 MiB): [`MAX_BATCH`] alerts with long annotations. It never tries again what is
+/// The same for what Alertmanager and Grafana send (4 MiB): [`MAX_ALERTS`] alerts of 1 kB each. They never try again what is
 /// refused, and during an outage the next group is larger still.
-pub const MAX_ALERTS_BYTES: usize = 1024 * 1024;
+pub const MAX_ALERTS_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most alerts of one group: as many as the ledger keeps in one transaction. A group is that large when hundreds of
+/// services are down together; what stands beyond it is counted and told.
+pub const MAX_ALERTS: usize = crate::ledger::MAX_BATCH;
 
 /// How deep JSON may be nested. Real events need 7 levels; half of serde_json's own limit of 128, so that ours is the
 /// one that speaks, and far below what would strain the stack of a worker thread.

@@ -1,5 +1,6 @@
 //! Messages as real senders write them, and what must be read from each.
 
+use super::limits::MAX_ALERTS;
 use super::*;
 use axum::http::HeaderValue;
 use rules::deployment::{DeployKind, ReportState};
@@ -381,13 +382,13 @@ fn unusable_alerts_are_notes_and_the_rest_counts() {
     body["alerts"][0]["startsAt"] = json!("2026-03-20T15:30:00Z");
     let ahead = parse_alerts(&source(), body.to_string().as_bytes(), now()).unwrap();
     assert_eq!(report(&ahead[0]).at, now());
-    let many: Vec<Value> = (0..300)
+    let many: Vec<Value> = (0..MAX_ALERTS + 44)
         .map(|_| json!({"status": "firing", "startsAt": NOW, "labels": {"app": "a", "alertname": "B"}}))
         .collect();
     let accepted =
         parse_alerts(&source(), json!({"version": "4", "alerts": many}).to_string().as_bytes(), now())
             .unwrap();
-    assert_eq!(accepted.len(), MAX_BATCH);
+    assert_eq!(accepted.len(), MAX_ALERTS);
     assert!(accepted[0].notes[0].contains("44 more alerts"), "{:?}", accepted[0].notes);
 }
 
@@ -412,4 +413,35 @@ fn a_source_may_only_speak_about_its_services() {
         assert!(refused.status == 403 && refused.reason.contains("`ci`"), "{refused}");
     }
     assert!(scope(&["shop*"]).is_err() && scope(&[]).is_err() && scope(&["$(id)"]).is_err());
+}
+
+#[test]
+fn alerts_about_foreign_services_are_notes_and_the_rest_counts() {
+    let key = |entries: &[&str]| {
+        let entries: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
+        auth::EventSourceKey {
+            name: source(),
+            credential: auth::Credential::Bearer { tokens: vec!["t".into()] },
+            services: auth::ServiceScope::parse(&entries).unwrap(),
+        }
+    };
+    let alert =
+        |app: &str| json!({"status": "firing", "startsAt": NOW, "labels": {"app": app, "alertname": "B"}});
+    let group = |apps: &[&str]| {
+        let alerts: Vec<Value> = apps.iter().map(|app| alert(app)).collect();
+        let body = json!({"version": "4", "truncatedAlerts": 9, "alerts": alerts}).to_string();
+        parse_alerts(&source(), body.as_bytes(), now()).unwrap()
+    };
+    let (within, foreign) =
+        within_scope(&key(&["shop/*", "cart"]), group(&["bank", "cart", "bank"])).unwrap();
+    assert_eq!((within.len(), foreign), (1, 2));
+    assert_eq!(within[0].incoming.service().as_str(), "cart");
+    let notes = within[0].notes.join("\n");
+    for words in ["2 about the service `bank`", "`ci`", "shop/*, cart", "9 more alerts"] {
+        assert!(notes.contains(words), "{words} is missing in {notes}");
+    }
+    let refused = within_scope(&key(&["shop/*"]), group(&["bank", "cart"])).unwrap_err();
+    assert!(refused.status == 403 && refused.reason.contains("`bank`"), "{refused}");
+    let deployments = json!([{"service": "cart", "version": "1"}, {"service": "bank", "version": "1"}]);
+    assert_eq!(within_scope(&key(&["cart"]), native(deployments).unwrap()).unwrap_err().status, 403);
 }

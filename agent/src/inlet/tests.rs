@@ -65,19 +65,39 @@ async fn what_came_is_counted_by_what_became_of_it() {
     loop_of_the_test.await.unwrap();
     let standing = board.standings().remove(&source()).unwrap();
     assert_eq!((standing.recorded, standing.duplicates, standing.dead_letters), (1, 2, 1));
-    assert!(standing.connected, "whoever calls us is connected");
+    assert_eq!(standing.connected, None, "nobody can know of one that calls us");
 }
 
 #[test]
 fn a_source_is_cut_off_until_it_says_otherwise() {
     let board = Board::default();
     let reporter = board.reporter(&source(), "kafka", "topic deployments".into());
-    assert!(!board.standings()[&source()].connected);
+    assert_eq!(board.standings()[&source()].connected, Some(false));
     reporter.up();
-    assert!(board.standings()[&source()].connected);
+    assert_eq!(board.standings()[&source()].connected, Some(true));
     reporter.down("the broker is gone");
     reporter.lag(7);
     let standing = board.standings().remove(&source()).unwrap();
-    assert!(!standing.connected && standing.lag == Some(7));
+    assert!(standing.connected == Some(false) && standing.lag == Some(7));
     assert_eq!(standing.last_error.unwrap().1, "the broker is gone");
+}
+
+#[test]
+fn what_is_refused_is_told_until_something_is_taken() {
+    let board = Board::default();
+    let stranger = SourceName::new("stranger").unwrap();
+    board.expect(&source(), "POST /v1/hooks/github".into());
+    let words = |board: &Board| board.standings().remove(&source()).unwrap().words.unwrap();
+    assert_eq!(words(&board), "configured; nothing was heard since the start");
+    for _ in 0..3 {
+        board.refused(&source(), "no signature matches");
+        board.refused(&stranger, "no signature matches");
+    }
+    assert!(words(&board).contains("3 requests were refused since"), "{}", words(&board));
+    assert!(words(&board).contains("no signature matches"), "{}", words(&board));
+    board.accepted(&source());
+    assert!(words(&board).starts_with("last heard at 2") && !words(&board).contains("refused"));
+    let standing = board.standings().remove(&source()).unwrap();
+    assert_eq!((standing.refused, standing.refused_in_all, standing.connected), (0, 3, None));
+    assert!(!board.standings().contains_key(&stranger), "strangers put nothing on the board");
 }

@@ -88,16 +88,17 @@ impl Watchman {
     }
 
     fn connection(&mut self, name: &SourceName, standing: &Standing, now: Timestamp) -> Option<Message> {
+        // Whether one that is called by others is cut off, nobody can know: nobody is called for it.
+        let connected = standing.connected?;
         // What comes for seconds and goes again is not back.
-        let is_steady = standing.connected && Span::between(standing.since, now) >= STEADY_AFTER;
+        let is_steady = connected && Span::between(standing.since, now) >= STEADY_AFTER;
         if is_steady {
             self.trouble.remove(name);
-        } else if !standing.connected {
+        } else if !connected {
             self.trouble.entry(name.clone()).or_insert(standing.since);
         }
         let since = self.trouble.get(name).copied();
-        let long =
-            !standing.connected && since.is_some_and(|since| Span::between(since, now) >= CUT_OFF_AFTER);
+        let long = !connected && since.is_some_and(|since| Span::between(since, now) >= CUT_OFF_AFTER);
         if long && self.cut_off.insert(name.clone()) {
             let why = standing.last_error.as_ref().map_or("", |(_, why)| why.as_str());
             let blind = standing.kind.ends_with("-samples");
@@ -168,7 +169,7 @@ mod tests {
         let mut told = Vec::new();
         for second in (0..180).step_by(15) {
             for (connected, at) in [(false, later(second)), (true, later(second + 10))] {
-                (standing.connected, standing.since) = (connected, at);
+                (standing.connected, standing.since) = (Some(connected), at);
                 told.extend(watchman.connection(&name, &standing, at));
             }
         }
@@ -176,6 +177,16 @@ mod tests {
         let back = watchman.connection(&name, &standing, later(236)).unwrap();
         assert_eq!(back.kind, "source_back");
         assert!(told.len() == 1 && told[0].kind == "source_cut_off", "{told:?}");
+    }
+
+    #[test]
+    fn nobody_is_called_for_a_source_that_others_call() {
+        let (board, mut watchman) = (Board::default(), Watchman::default());
+        let name = SourceName::new("github").unwrap();
+        board.expect(&name, "POST /v1/hooks/github".into());
+        board.refused(&name, "no signature matches");
+        let now = clock::now();
+        assert!(watchman.look(&board, Span::from_minutes(60).after(now)).is_empty());
     }
 
     #[test]

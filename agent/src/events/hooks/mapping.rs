@@ -9,7 +9,7 @@
 
 use super::super::limits::{self, MAX_BATCH, shown};
 use super::super::native::{self, Outer};
-use super::super::{Accepted, Context, Incoming, Refused, alertmanager, settle};
+use super::super::{Accepted, Context, Incoming, LeftOut, Refused, alertmanager, settle};
 use super::Hook;
 use super::config::Rule;
 use super::expression::{self, Budget, Expression, Seen};
@@ -54,6 +54,8 @@ pub struct Heard {
     pub accepted: Vec<Accepted>,
     /// Why it says nothing, or what was left out of it.
     pub notes: Vec<String>,
+    /// Reports in it that were not taken.
+    pub left_out: LeftOut,
 }
 
 /// Problems of a mapping: the key below it, such as `0.deployment.service`, and what is wrong.
@@ -84,6 +86,11 @@ impl Mapping {
         }
         let rules = compiled.into_iter().flatten().collect();
         if wrong.is_empty() { Ok(Self { rules }) } else { Err(wrong) }
+    }
+
+    /// Whether a message may be a group of alerts.
+    pub(super) fn reads_alerts(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.gives, Gives::Alerts))
     }
 }
 
@@ -149,7 +156,10 @@ impl Reading<'_> {
         let notes: Vec<String> = seen.notes.into_iter().collect();
         for rule in &self.hook.mapping.rules {
             let Some(mut heard) = self.by(rule, &scope, &budget)? else { continue };
-            heard.notes.extend(notes);
+            // What expressions do not see of a group of alerts is read all the same.
+            if !matches!(rule.gives, Gives::Alerts) {
+                heard.notes.extend(notes);
+            }
             return Ok(heard);
         }
         let names: Vec<&str> = self.hook.mapping.rules.iter().map(|rule| rule.name.as_str()).collect();
@@ -215,6 +225,7 @@ impl Reading<'_> {
                 .push(format!("the list has {} items; only the first {MAX_BATCH} were read", items.len()));
         }
         if !left_out.is_empty() {
+            heard.left_out.unusable = left_out.len() as u64;
             heard.accepted = settle(heard.accepted, left_out)?;
         }
         Ok(fitted.then_some(heard))
@@ -236,13 +247,15 @@ impl Reading<'_> {
     fn give(&self, item: &Item<'_>, scope: &cel::Context<'_, '_>, budget: &Budget) -> Result<Heard, Refused> {
         let (word, fields) = match &item.rule.gives {
             Gives::Nothing(why) => {
-                return Ok(Heard { accepted: Vec::new(), notes: vec![format!("nothing to record: {why}")] });
+                let notes = vec![format!("nothing to record: {why}")];
+                return Ok(Heard { notes, ..Heard::default() });
             }
             Gives::Alerts => {
                 let Context { source, now } = self.context;
-                let accepted =
-                    alertmanager::parse_alerts_with(source, &self.hook.alert_labels, self.raw, now)?;
-                return Ok(Heard { accepted, notes: Vec::new() });
+                let labels = &self.hook.alert_labels;
+                let alerts = alertmanager::parse_alerts_with(source, labels, self.raw, now)?;
+                let alertmanager::Alerts { accepted, left_out } = alerts;
+                return Ok(Heard { accepted, left_out, ..Heard::default() });
             }
             Gives::Deployment(fields) => ("deployment", fields),
             Gives::Report(fields) => ("report", fields),
@@ -290,7 +303,7 @@ impl Reading<'_> {
             (&accepted.incoming, word),
             (Incoming::Deploy(_), "deployment") | (Incoming::Report(_), _)
         ));
-        Ok(Heard { accepted: vec![accepted], notes: Vec::new() })
+        Ok(Heard { accepted: vec![accepted], ..Heard::default() })
     }
 
     /// A name of the sender, in our words.

@@ -140,6 +140,14 @@ const VERCEL: Sender = Sender {
     signs: |body| vec![("x-vercel-signature", hex::encode(mac(Algorithm::Sha1, &[body])))],
     headers: &[],
 };
+const VERCEL_BY_COMMIT: Sender = Sender {
+    yaml: "{preset: vercel, secret: {env: S}, services: [front-door], values: {version: commit}}",
+    ..VERCEL
+};
+const VERCEL_ROLLBACK: Sender = Sender {
+    yaml: "{preset: vercel, secret: {env: S}, services: [front-door], service_names: {prj_12345: front-door}}",
+    ..VERCEL
+};
 const SENTRY: Sender = Sender {
     yaml: "{preset: sentry, secret: {env: S}, services: [checkout]}",
     signs: |body| vec![("sentry-hook-signature", hex(body))],
@@ -289,6 +297,21 @@ fn every_sender_of_deployments_is_understood() {
 }
 
 #[test]
+fn a_rollback_by_a_person_at_vercel_is_heard() {
+    let event = send(VERCEL_ROLLBACK, sample!("vercel-rollback")).deployment();
+    assert_eq!((event.kind, event.service.as_str()), (DeployKind::RolledBack, "front-door"));
+    assert_eq!(event.release.version.as_str(), "dpl_89qyp1cskzkLrVicDaZoDbjyHuDJ");
+    let previous = event.previous.unwrap();
+    assert_eq!(previous.version.as_str(), "dpl_5WJWYSyB7BpgTj3EuwF37WMRBXBtPQ2iTMJHJBJyRfd");
+    assert_eq!(
+        (event.environment.as_str(), event.occurred_at),
+        ("production", time("2026-03-20T14:23:00.456Z"))
+    );
+    let unnamed = send(VERCEL, sample!("vercel-rollback")).read().unwrap_err();
+    assert!(unnamed.status == 403 && unnamed.reason.contains("prj_12345"), "{unnamed}");
+}
+
+#[test]
 fn every_sender_of_alerts_is_understood() {
     let table = [
         ("sentry", "sentry_metric_alert", "Critical: Too many errors", "2026-03-20T14:21:13.525106Z"),
@@ -349,11 +372,7 @@ fn what_says_nothing_is_acknowledged_with_a_note() {
         (GITLAB, changed(sample!("gitlab-deployment"), "/status", json!("failed")), "did not succeed"),
         (GITLAB, "{\"object_kind\": \"pipeline\"}".into(), "no deployment"),
         (VERCEL, changed(sample!("vercel-succeeded"), "/payload/target", json!(null)), "come to production"),
-        (
-            VERCEL,
-            changed(sample!("vercel-succeeded"), "/type", json!("deployment.rollback")),
-            "come to production",
-        ),
+        (VERCEL_BY_COMMIT, sample!("vercel-rollback").to_owned(), "names deployments and no commit"),
         (SENTRY, changed(sample!("sentry-metric_alert"), "/action", json!("warning")), "only critical"),
         (FLAGGER, changed(sample!("flagger-succeeded"), "/phase", json!("Progressing")), "not decided"),
         (DATADOG, changed(sample!("datadog-triggered"), "/transition", json!("No Data")), "no data"),

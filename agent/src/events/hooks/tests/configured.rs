@@ -85,3 +85,28 @@ fn the_secret_before_is_good_while_the_sender_is_moved() {
     let both = config.hook(SourceName::new("h").unwrap(), read).unwrap();
     assert!(send_to(both, GITHUB, samples()[0].2).prove(0).is_ok());
 }
+
+#[test]
+fn a_large_group_of_grafana_is_read_whole_and_a_foreign_alert_in_it_costs_the_others_nothing() {
+    let alert = |number: usize| {
+        json!({
+            "status": "firing", "fingerprint": format!("{number:016x}"), "startsAt": "2026-03-20T14:22:00Z",
+            "labels": { "alertname": "Errors", "service": if number == 7 { "bank" } else { "checkout" } },
+            "annotations": { "description": "x".repeat(400) }
+        })
+    };
+    let alerts: Vec<Value> = (0..1_200).map(alert).collect();
+    let body = json!({ "version": "1", "alerts": alerts }).to_string();
+    assert!(body.len() > 600 * 1024);
+    let heard = send(GRAFANA, &body).read().unwrap();
+    assert_eq!((heard.accepted.len(), heard.left_out.foreign, heard.notes.len()), (1_199, 1, 0));
+    assert!(
+        heard.accepted[0].notes[0].contains("1 about the service `bank`"),
+        "{:?}",
+        heard.accepted[0].notes
+    );
+    let refused = send(GITHUB, &body).read().unwrap_err();
+    assert_eq!(refused.status, 413, "a hook that has no alerts takes less: {refused}");
+    let foreign = json!({ "version": "1", "alerts": [alert(7)] }).to_string();
+    assert_eq!(send(GRAFANA, &foreign).read().unwrap_err().status, 403);
+}
