@@ -166,7 +166,7 @@ impl Deployment {
 pub struct Report {
     /// Who said it (from the configuration).
     pub source: SourceName,
-    /// The report's own identity (an alert's fingerprint and start).
+    /// The report's own identity (an alert's fingerprint).
     pub id: String,
     /// The service it speaks about.
     pub service: ServiceName,
@@ -180,6 +180,16 @@ pub struct Report {
     pub summary: String,
     /// When it began.
     pub at: Timestamp,
+    /// When it was over, if it is and the source knows: what began before that under the same identity is over as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+}
+
+impl Report {
+    /// Until when everything of its identity is over, if this is an end.
+    pub fn over_until(&self) -> Option<Timestamp> {
+        (self.state == ReportState::Resolved).then(|| self.ended.unwrap_or(self.at).max(self.at))
+    }
 }
 
 /// Whether a reported condition holds.

@@ -42,8 +42,8 @@ pub struct FiringReport {
     pub since: Timestamp,
     /// The reporter's words.
     pub summary: String,
-    /// Who reports it, as `source/id`: it is over when all of them say so.
-    pub by: BTreeSet<String>,
+    /// Who reports it, as `source/id`, and when it began for them: it is over when all of them say so.
+    pub by: BTreeMap<String, Timestamp>,
 }
 
 /// A verdict with everything it rests on.

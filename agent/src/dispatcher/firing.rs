@@ -58,9 +58,8 @@ impl Firing {
     /// that comes after its own end.
     pub(super) fn hear(&mut self, report: &Report) {
         let key = key(report);
-        let is_old = |known: &Report| {
-            known.at > report.at || (known.at == report.at && known.state == ReportState::Resolved)
-        };
+        let is_old =
+            |known: &Report| known.at > report.at || known.over_until().is_some_and(|over| over >= report.at);
         if !self.reports.get(&key).is_some_and(is_old) {
             self.reports.insert(key, report.clone());
         }
@@ -89,6 +88,7 @@ mod tests {
     use super::*;
     use rules::deployment::{DeployKind, Release};
     use rules::ids::Version;
+    use rules::units::Span;
 
     #[test]
     fn a_suite_that_passes_for_one_service_says_nothing_about_another() {
@@ -103,11 +103,12 @@ mod tests {
             state,
             summary: String::new(),
             at,
+            ended: None,
         };
         let mut firing = Firing::default();
         firing.hear(&report("checkout", ReportState::Firing));
         firing.hear(&report("cart", ReportState::Resolved));
-        let since = |service: &str| {
+        let since = |firing: &Firing, service: &str| {
             let event = DeployEvent {
                 source: SourceName::new("ci").unwrap(),
                 id: "1".into(),
@@ -123,6 +124,17 @@ mod tests {
             };
             firing.since(&event).len()
         };
-        assert_eq!((since("checkout"), since("cart")), (1, 0));
+        assert_eq!((since(&firing, "checkout"), since(&firing, "cart")), (1, 0));
+        // Its end, and from a second messenger a beginning before that end.
+        let second = Span::from_seconds(1);
+        let over = Report { ended: Some(second.after(at)), ..report("checkout", ReportState::Resolved) };
+        for (told, fires) in [
+            (over, 0),
+            (Report { at: second.after(at), ..report("checkout", ReportState::Firing) }, 0),
+            (Report { at: Span::from_seconds(2).after(at), ..report("checkout", ReportState::Firing) }, 1),
+        ] {
+            firing.hear(&told);
+            assert_eq!(since(&firing, "checkout"), fires, "{told:?}");
+        }
     }
 }

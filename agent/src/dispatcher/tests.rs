@@ -108,6 +108,7 @@ impl Running {
             state,
             summary: "does not start".into(),
             at,
+            ended: None,
         };
         self.news(id, Incoming::Report(report)).await;
     }
@@ -375,6 +376,7 @@ async fn many_that_are_reported_at_once_are_a_storm_and_a_restart_knows_of_it() 
         state,
         summary: "does not start".into(),
         at,
+        ended: None,
     };
     let weather = async |ledger: &Ledger| -> Vec<String> {
         let records = ledger.read_stream_after("fleet", 0, 1_000).await.unwrap();

@@ -187,7 +187,17 @@ fn read(context: Context<'_>, labels: &AlertLabels, path: &str, alert: &Value) -
     let id = format!("{mark}|{started}");
     let summary = summary(&fields, &what, state_name)?;
     let source = context.source.clone();
-    let report = Report { source, id: id.clone(), service, environment, what, state, summary, at };
+    // Two of a highly available pair may see one outbreak begin at different times, and one of them may still tell of it
+    // when the other has told of its end: the alert is who reports, and its end counts for whatever began before it.
+    let ended = match (state, fields.optional_time("endsAt")) {
+        (ReportState::Firing, _) => None,
+        (ReportState::Resolved, Ok(ended)) => ended.map(|ended| ended.min(context.now)),
+        (ReportState::Resolved, Err(refused)) => {
+            notes.push(refused.reason);
+            None
+        }
+    };
+    let report = Report { source, id: mark, service, environment, what, state, summary, at, ended };
     Ok(Accepted {
         id: format!("{id}|{state_name}"),
         incoming: Incoming::Report(report),

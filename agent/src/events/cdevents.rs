@@ -227,7 +227,8 @@ impl Event<'_> {
         let summary = limits::summary(words);
         let what = what.to_owned();
         let source = self.context.source.clone();
-        let report = Report { source, id, service, environment, what, state, summary, at: self.at };
+        let report =
+            Report { source, id, service, environment, what, state, summary, at: self.at, ended: None };
         Ok(self.usable(Incoming::Report(report)))
     }
 

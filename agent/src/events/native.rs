@@ -163,8 +163,17 @@ pub(super) fn report(
     let id = identity(context, &fields, outer, &about, "", at, &mut notes)?;
     let at = at.unwrap_or(context.now);
     limits::time(&fields.place("at"), at, context.now, &mut notes)?;
-    let report =
-        Report { source: context.source.clone(), id: own, service, environment, what, state, summary, at };
+    let report = Report {
+        source: context.source.clone(),
+        id: own,
+        service,
+        environment,
+        what,
+        state,
+        summary,
+        at,
+        ended: None,
+    };
     Ok(Accepted { id, incoming: Incoming::Report(report), raw: value.clone(), notes })
 }
 

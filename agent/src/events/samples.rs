@@ -333,18 +333,24 @@ fn alertmanager_alerts_become_reports() {
         (firing.service.as_str(), firing.environment.as_ref().unwrap().as_str()),
         ("checkout", "production")
     );
-    assert_eq!(firing.id, "c7f1a9e3b2d40516|2026-03-20T14:20:00.5Z");
+    assert_eq!((firing.id.as_str(), firing.over_until()), ("c7f1a9e3b2d40516", None));
     assert_eq!(accepted[0].id, "c7f1a9e3b2d40516|2026-03-20T14:20:00.5Z|firing");
     let resolved = report(&accepted[1]);
     assert_eq!(
         (resolved.what.as_str(), resolved.state, resolved.environment.as_ref()),
         ("data_corruption", ReportState::Resolved, None)
     );
+    assert_eq!(resolved.over_until(), Some("2026-03-20T14:29:00Z".parse().unwrap()));
     let mut ended = alerts();
     ended["alerts"][0]["status"] = json!("resolved");
     let ended = parse_alerts(&source(), ended.to_string().as_bytes(), now()).unwrap();
     assert_eq!(report(&ended[0]).id, firing.id, "the end finds its beginning");
     assert_ne!(ended[0].id, accepted[0].id, "and is not dropped as a repetition");
+    assert_eq!(report(&ended[0]).over_until(), Some(firing.at), "an end that is no time of our era is none");
+    let mut broken = alerts();
+    broken["alerts"][1]["endsAt"] = json!("yesterday");
+    let broken = parse_alerts(&source(), broken.to_string().as_bytes(), now()).unwrap();
+    assert_eq!((report(&broken[1]).ended, broken[1].notes.len()), (None, 1), "{:?}", broken[1].notes);
 }
 
 #[test]

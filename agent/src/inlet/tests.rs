@@ -23,6 +23,7 @@ fn report() -> Accepted {
         state: ReportState::Firing,
         summary: String::new(),
         at: clock::now(),
+        ended: None,
     };
     Accepted {
         id: "a".into(),

@@ -497,22 +497,28 @@ impl Watch {
                 let firing = self.reports.entry(report.what.clone()).or_insert_with(|| FiringReport {
                     since: report.at,
                     summary: String::new(),
-                    by: BTreeSet::new(),
+                    by: BTreeMap::new(),
                 });
                 firing.since = firing.since.max(report.at);
                 firing.summary = report.summary.clone();
-                if firing.by.len() < MOST_REPORTERS {
-                    firing.by.insert(reporter);
+                let known = firing.by.get(&reporter).copied();
+                if known.is_some() || firing.by.len() < MOST_REPORTERS {
+                    firing.by.insert(reporter, known.map_or(report.at, |known| known.max(report.at)));
                 }
             }
             ReportState::Resolved => {
-                self.remember_ended(&reporter, report.at);
+                let over_until = report.over_until().unwrap_or(report.at);
+                self.remember_ended(&reporter, over_until);
                 let Some(firing) = self.reports.get_mut(&report.what) else { return };
+                // It has begun again since.
+                if firing.by.get(&reporter).is_some_and(|began| *began > over_until) {
+                    return;
+                }
                 // A passed test has another identity than the one that failed: then it speaks for its whole source. The end
                 // of something that began before this did speaks for itself.
-                if !firing.by.remove(&reporter) && report.at >= firing.since {
+                if firing.by.remove(&reporter).is_none() && report.at >= firing.since {
                     let source = format!("{}/", report.source);
-                    firing.by.retain(|other| !other.starts_with(&source));
+                    firing.by.retain(|other, _| !other.starts_with(&source));
                 }
                 if firing.by.is_empty() {
                     self.reports.remove(&report.what);

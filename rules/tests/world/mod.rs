@@ -201,6 +201,7 @@ pub fn report(what: &str, state: ReportState, seconds: i64) -> Report {
         state,
         summary: format!("{what} says the test"),
         at: at(seconds),
+        ended: None,
     }
 }
 

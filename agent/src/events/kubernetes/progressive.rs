@@ -121,6 +121,7 @@ pub(super) async fn canary(
             state: ReportState::Resolved,
             summary: "Flagger has promoted the canary".into(),
             at: at.min(now),
+            ended: None,
         };
         return Ok(Some(Accepted {
             id: identity,
