@@ -57,11 +57,16 @@ fn count(answers: &[(StatusCode, String)], status: StatusCode, words: &str) -> u
     answers.iter().filter(|(answered, said)| *answered == status && said.contains(words)).count()
 }
 
+/// One of the agent's figures: it tells them also while nothing is written.
+async fn figure(daemon: &Daemon, name: &str) -> Result<usize> {
+    let metrics = daemon.client().get(daemon.url("/metrics")).send().await?.text().await?;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(line.with_context(|| format!("no {name} in {metrics}"))?.parse()?)
+}
+
 /// How often the agent says that news found the queue full.
 async fn overflows(daemon: &Daemon) -> Result<usize> {
-    let metrics = daemon.client().get(daemon.url("/metrics")).send().await?.text().await?;
-    let line = metrics.lines().find_map(|line| line.strip_prefix("turnback_queue_overflows_total "));
-    Ok(line.with_context(|| format!("no such figure in {metrics}"))?.parse()?)
+    figure(daemon, "turnback_queue_overflows_total").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,6 +96,10 @@ async fn who_finds_no_place_is_told_to_come_again_and_a_deployment_finds_one() -
             && overflows(&daemon).await? == count(&first, StatusCode::SERVICE_UNAVAILABLE, NO_PLACE)
     );
 
+    ensure!(
+        figure(&daemon, "turnback_loop_answers").await? == 0,
+        "nothing is written, and nothing is said of it"
+    );
     let deployment = async {
         let before = count(&first, StatusCode::SERVICE_UNAVAILABLE, NO_PLACE);
         wait::until("somebody who finds no place", PATIENCE, async || {
