@@ -3,7 +3,7 @@
 //! Like a watch, the fleet is the fold of its own records; unlike a watch it is small, so that it can be read whole at
 //! every start.
 
-use crate::deployment::{Change, Deployment, Release};
+use crate::deployment::{Change, DeployKind, Deployment, Release};
 use crate::ids::{EnvironmentName, PlanId, ServiceName, Version, WatchId};
 use crate::storm::Storm;
 use crate::units::Span;
@@ -22,13 +22,13 @@ pub enum FleetEntry {
         /// The watch that looks at it.
         watch: WatchId,
     },
-    /// Others went back to an older release, or took the service away.
-    WentBack {
+    /// What happened to a service and is watched by nobody: others went back or took it away, or it was long ago when it
+    /// was heard.
+    Unwatched {
         /// What runs since (what ran last, if it was taken away), where, since when, and who told.
         deployment: Deployment,
-        /// Whether nothing runs any more.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        removed: bool,
+        /// What happened.
+        kind: DeployKind,
     },
     /// A release was shown to be well.
     ProvedGood {
@@ -190,9 +190,9 @@ impl KnownGood {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct ServiceState {
     current: Option<(Deployment, WatchId)>,
-    /// Others went back, or took the service away, after that.
+    /// What happened after that and is watched by nobody.
     #[serde(default)]
-    went_back: Option<Deployment>,
+    unwatched: Option<Deployment>,
     /// What is believed to run: the deployed release, or the one returned to since.
     running: Option<Release>,
     /// Since when it is believed to run.
@@ -218,6 +218,12 @@ impl ServiceState {
             self.running = release.cloned();
             self.running_since = release.map(|_| since);
         }
+    }
+
+    fn deploys(&mut self, deployment: &Deployment) {
+        self.runs(Some(&deployment.release), deployment.at);
+        let moves = deployment.brought(Change::IrreversibleMigrations);
+        remember(&mut self.deployed, (deployment.release.version.clone(), moves));
     }
 
     fn is_in(&self, environment: &EnvironmentName) -> bool {
@@ -345,16 +351,18 @@ impl Fleet {
         match entry {
             FleetEntry::Deployed { deployment, watch } => {
                 let state = self.service(&deployment.service, &deployment.environment);
-                state.runs(Some(&deployment.release), deployment.at);
-                state.went_back = None;
-                let moves = deployment.brought(Change::IrreversibleMigrations);
-                remember(&mut state.deployed, (deployment.release.version.clone(), moves));
+                state.deploys(deployment);
+                state.unwatched = None;
                 state.current = Some((deployment.clone(), watch.clone()));
             }
-            FleetEntry::WentBack { deployment, removed } => {
+            FleetEntry::Unwatched { deployment, kind } => {
                 let state = self.service(&deployment.service, &deployment.environment);
-                state.runs((!removed).then_some(&deployment.release), deployment.at);
-                state.went_back = Some(deployment.clone());
+                match kind {
+                    DeployKind::Deployed => state.deploys(deployment),
+                    DeployKind::RolledBack => state.runs(Some(&deployment.release), deployment.at),
+                    DeployKind::Removed => state.runs(None, deployment.at),
+                }
+                state.unwatched = Some(deployment.clone());
             }
             FleetEntry::ProvedGood { service, environment, known } => {
                 let state = self.service(service, environment);
@@ -523,7 +531,12 @@ impl Fleet {
     /// The newest that is known to have happened to a service: news that is not newer is late.
     pub fn newest(&self, service: &ServiceName, environment: &EnvironmentName) -> Option<&Deployment> {
         let state = self.services.get(&key(service, environment))?;
-        state.went_back.as_ref().or(state.current.as_ref().map(|(deployment, _)| deployment))
+        state.unwatched.as_ref().or(state.current.as_ref().map(|(deployment, _)| deployment))
+    }
+
+    /// What is believed to run.
+    pub fn running(&self, service: &ServiceName, environment: &EnvironmentName) -> Option<&Release> {
+        self.services.get(&key(service, environment))?.running.as_ref()
     }
 
     /// Whether a release was deployed here, and another one since.

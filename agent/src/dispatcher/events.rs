@@ -4,6 +4,7 @@ use super::perform::record;
 use super::{DispatchError, Dispatcher};
 use crate::clock;
 use crate::crash;
+use crate::events::native::NO_VERSION;
 use crate::events::{Accepted, DeadLetter, Incoming};
 use crate::inlet::News;
 use crate::ledger::{EventKey, NewRecord, Recorded};
@@ -160,11 +161,11 @@ impl Dispatcher {
     async fn deployed(&mut self, event: DeployEvent) -> Result<(), DispatchError> {
         let now = clock::now();
         let id = WatchId::of(&event.source, &event.id, &event.service, &event.environment);
-        let late = self.is_late(&event);
+        let old = self.is_late(&event) || self.is_another_that_was_removed(&event);
         let open = self
             .open_watch(&event)
             .map(|watch| (watch.id.clone(), watch.deployment.release.clone(), watch.phase.clone()));
-        if late || self.watches.contains_key(&id) {
+        if old || self.watches.contains_key(&id) {
             tracing::info!(service = %event.service, version = %event.release.version, "late or known news: recorded only");
             return Ok(());
         }
@@ -178,14 +179,7 @@ impl Dispatcher {
             // and its verification see what is there.
             (DeployKind::RolledBack, Some(_)) if acting => Ok(()),
             (DeployKind::RolledBack | DeployKind::Removed, open) => {
-                if let Some((open, _, _)) = open {
-                    self.tell(&open, Input::Superseded(id)).await?;
-                }
-                let fact = FleetEntry::WentBack {
-                    removed: event.kind == DeployKind::Removed,
-                    deployment: event.deployment(None),
-                };
-                self.fact(fact).await
+                self.unwatched(event, id, open.map(|(open, _, _)| open)).await
             }
             // The same release announced by a second source.
             (DeployKind::Deployed, Some((_, release, _))) if release == event.release && !turned_back => {
@@ -203,7 +197,36 @@ impl Dispatcher {
         let observers = &self.parts.observers;
         let only_told = observers.contains(&newest.source) && !observers.contains(&event.source);
         let left = || self.fleet.was_left(service, environment, &event.release.version);
-        !event.is_newer_than(newest) || (only_told && event.kind != DeployKind::Removed && left())
+        !event.is_newer_than(newest) || (only_told && event.kind == DeployKind::Deployed && left())
+    }
+
+    /// Whether something was taken away that does not run any more: the colour before this one is tidied up.
+    fn is_another_that_was_removed(&self, event: &DeployEvent) -> bool {
+        let running = self.fleet.running(&event.service, &event.environment);
+        event.kind == DeployKind::Removed
+            && event.release.version.as_str() != NO_VERSION
+            && running.is_some_and(|running| *running != event.release)
+    }
+
+    /// Takes in what nobody shall watch, so that what comes next is known to come after it.
+    async fn unwatched(
+        &mut self,
+        event: DeployEvent,
+        id: WatchId,
+        older: Option<WatchId>,
+    ) -> Result<(), DispatchError> {
+        if let Some(older) = older {
+            self.tell(&older, Input::Superseded(id)).await?;
+        }
+        let (service, environment) = (&event.service, &event.environment);
+        // A cluster tells of thousands at first, most of which nobody has configured.
+        if self.fleet.newest(service, environment).is_none()
+            && has_no_rules(&(self.parts.rules)(service, environment))
+        {
+            return Ok(());
+        }
+        let deployment = event.deployment(self.fleet.running(service, environment));
+        self.fact(FleetEntry::Unwatched { deployment, kind: event.kind }).await
     }
 
     async fn open(
@@ -216,7 +239,7 @@ impl Dispatcher {
         let rules = (self.parts.rules)(&event.service, &event.environment);
         if Span::between(event.occurred_at, now) >= rules.watch.watch_for {
             tracing::info!(service = %event.service, version = %event.release.version, "too old to watch: recorded only");
-            return Ok(());
+            return self.unwatched(event, id, older).await;
         }
         if has_no_rules(&rules)
             && self.watches.values().filter(|watch| has_no_rules(&watch.rules)).count() >= MOST_WITHOUT_RULES

@@ -58,8 +58,9 @@ impl Firing {
     /// that comes after its own end.
     pub(super) fn hear(&mut self, report: &Report) {
         let key = key(report);
+        let until = report.over_until().unwrap_or(report.at);
         let is_old =
-            |known: &Report| known.at > report.at || known.over_until().is_some_and(|over| over >= report.at);
+            |known: &Report| known.at > until || known.over_until().is_some_and(|over| over >= report.at);
         if !self.reports.get(&key).is_some_and(is_old) {
             self.reports.insert(key, report.clone());
         }
@@ -129,6 +130,7 @@ mod tests {
         let second = Span::from_seconds(1);
         let over = Report { ended: Some(second.after(at)), ..report("checkout", ReportState::Resolved) };
         for (told, fires) in [
+            (Report { at: second.after(at), ..report("checkout", ReportState::Firing) }, 1),
             (over, 0),
             (Report { at: second.after(at), ..report("checkout", ReportState::Firing) }, 0),
             (Report { at: Span::from_seconds(2).after(at), ..report("checkout", ReportState::Firing) }, 1),
