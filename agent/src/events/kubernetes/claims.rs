@@ -1,8 +1,8 @@
 //! Who speaks for a service in an environment.
 //!
 //! Two workloads of one name in one environment are, for everything behind this source, one service: a rollout of the
-//! one would end the watch over the other without a word. So the first one of which is told has the name, and of any
-//! other nothing is told, which is said. Only an Argo Rollout or a Canary shares the name of the workload that it leads.
+//! one would end the watch over the other without a word. So one of them has the name (the oldest when the agent begins to
+//! listen, and from then on whoever has it keeps it), and of any other nothing is told, which is said. Only an Argo Rollout or a Canary shares the name of the workload that it leads.
 
 use super::WatchedKind;
 use super::naming::Names;
@@ -122,7 +122,7 @@ impl Claims {
 pub(super) fn words(names: &Names, second: &Place, first: &[Place]) -> String {
     let first = first.first().map_or_else(|| "another object".to_owned(), Place::to_string);
     format!(
-        "{second} and {first} are both called {} in {}; the latter was first, and of the former nothing is told. Put \
+        "{second} and {first} are both called {} in {}; the latter has the name, and of the former nothing is told. Put \
          {{{{namespace}}}} or {{{{object}}}} into `service` or `environment`, or list only its own `namespaces`",
         names.service, names.environment
     )

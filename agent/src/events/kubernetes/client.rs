@@ -19,6 +19,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The same for what is asked about one object: a few records of one namespace, of which a server in good health needs
 /// milliseconds. However many objects have no answer, the lists must come round.
 const LOOK_WITHIN: Duration = Duration::from_secs(5);
+/// The same where several such questions had no answer.
+const HURRIED_LOOK_WITHIN: Duration = Duration::from_millis(500);
 /// A page of [`PAGE`] workloads has some megabytes.
 const LONGEST_BODY: usize = 32 * 1024 * 1024;
 /// Objects in a page.
@@ -41,6 +43,9 @@ pub(super) enum Trouble {
     /// This one question cannot be asked, or its answer makes no sense. Others may.
     #[error("{0}")]
     Odd(String),
+    /// A controller has not come to what was asked of it. It will.
+    #[error("{0}")]
+    NotYet(String),
     /// Another object speaks for what this one is called.
     #[error("{0}")]
     Claimed(String),
@@ -49,10 +54,18 @@ pub(super) enum Trouble {
     NotKept(String),
 }
 
+impl Trouble {
+    /// Whether it may pass by itself, and soon.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Trouble::Lost(_) | Trouble::NotYet(_))
+    }
+}
+
 /// A connection to one cluster.
 #[derive(Clone)]
 pub(super) struct Cluster {
     client: kube::Client,
+    look_within: Duration,
 }
 
 impl Cluster {
@@ -69,7 +82,7 @@ impl Cluster {
         let (kubeconfig, context) = (config.kubeconfig.as_deref(), config.context.as_deref());
         let made = credentials::client(kubeconfig, context, reached, Instant::now() + ANSWER_WITHIN).await;
         match made {
-            Ok(client) => Ok(Cluster { client }),
+            Ok(client) => Ok(Cluster { client, look_within: LOOK_WITHIN }),
             Err(error) => Err(lost(limits::summary(&chain(&error)))),
         }
     }
@@ -77,7 +90,18 @@ impl Cluster {
     /// A server of the test's own.
     #[cfg(test)]
     pub(super) fn of(client: kube::Client) -> Cluster {
-        Cluster { client }
+        Cluster { client, look_within: LOOK_WITHIN }
+    }
+
+    /// The same one, with no more patience for what is asked about one object than a server in good health needs.
+    pub(super) fn hurried(&self) -> Cluster {
+        Cluster { client: self.client.clone(), look_within: HURRIED_LOOK_WITHIN }
+    }
+
+    /// Whether the server answers a small question about what is listed at `path`.
+    pub(super) async fn answers(&self, path: &str) -> bool {
+        let answer = self.ask(&format!("{path}?limit=1"), "application/json", LOOK_WITHIN).await;
+        !matches!(answer, Err(Trouble::Lost(_)))
     }
 
     /// The client, for watches.
@@ -87,12 +111,12 @@ impl Cluster {
 
     /// Reads what is at `path`: without a resource version, so that the server asks etcd and not its cache.
     pub(super) async fn get(&self, path: &str) -> Result<Value, Trouble> {
-        self.ask(path, "application/json", LOOK_WITHIN).await
+        self.ask(path, "application/json", self.look_within).await
     }
 
     /// Reads only the metadata of what is at `path`: the rest does not leave the server.
     pub(super) async fn metadata(&self, path: &str) -> Result<Value, Trouble> {
-        self.ask(path, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", LOOK_WITHIN).await
+        self.ask(path, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", self.look_within).await
     }
 
     /// The page of a list that begins at `token`, and the token of the next one.
@@ -149,7 +173,7 @@ impl Cluster {
         let (mut all, mut token) = (Vec::new(), String::new());
         let began = Instant::now();
         for _ in 0..MOST_PAGES {
-            let (items, next) = self.page_within(LOOK_WITHIN, path, selector, &token).await?;
+            let (items, next) = self.page_within(self.look_within, path, selector, &token).await?;
             all.extend(items);
             match next {
                 // It answers; there is no end to what it has.

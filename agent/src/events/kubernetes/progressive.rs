@@ -179,7 +179,7 @@ async fn versions(view: View<'_>, object: &Value) -> Result<(Version, Version), 
     let wanted = rollouts.iter().rfind(is);
     if wanted.is_none() && !rollouts.is_empty() {
         let words = format!("the controller of its target {name} has not taken up the target's template yet");
-        return Err(Trouble::Odd(words));
+        return Err(Trouble::NotYet(words));
     }
     let promoted = primary.as_ref().and_then(|primary| promoted(&rollouts, wanted, primary));
     Ok((

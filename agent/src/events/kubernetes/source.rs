@@ -1,6 +1,9 @@
-//! The source itself: connects, lists, watches, tells. How it looks at one object: `looking`.
+//! The source itself: connects, lists, watches, tells. How it looks at one object: `looking`; at a list of them:
+//! `sweeping`; who of two has a name: `elders`.
 
+mod elders;
 mod looking;
+mod sweeping;
 
 use super::KubernetesSourceConfig;
 use super::claims::{Claims, Place};
@@ -8,23 +11,18 @@ use super::client::{Cluster, Trouble};
 use super::memory::Memory;
 use super::troubles::{Said, Troubles};
 use super::watching::{MOST_SEEN, Scope, Seen, Watches};
-use crate::clock;
 use crate::events::Accepted;
 use crate::events::auth::ServiceScope;
 use crate::events::listener::{Backoff, Listener, PATIENCE};
 use crate::inlet::{Inlet, News, Reporter};
 use async_trait::async_trait;
+use elders::Elders;
 use looking::Look;
 use rules::ids::SourceName;
 use std::collections::BTreeSet;
+use sweeping::Listed;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
-
-/// Pages of one list of one kind.
-const MOST_PAGES: usize = 200;
-/// Looks in a row to which the server has no answer before the list is given up: it is gone, and must not be asked about
-/// each object. One that is broken, or ten, keep nobody from being told.
-const MOST_SILENT: usize = 3;
 
 /// A cluster that is listened to.
 pub struct KubernetesSource {
@@ -85,6 +83,7 @@ impl Listener for KubernetesSource {
             memory: Memory::default(),
             backoff: Backoff::default(),
             claims: Claims::default(),
+            elders: Elders::default(),
             said: BTreeSet::new(),
             said_of_objects: Said::default(),
         };
@@ -108,19 +107,12 @@ struct Hearing {
     reporter: Reporter,
     memory: Memory,
     claims: Claims,
+    elders: Elders,
     backoff: Backoff,
     /// What is wrong for good (a kind that is not there, a name that is none), so that it is said once.
     said: BTreeSet<String>,
     /// What was said of objects that cannot be looked at.
     said_of_objects: Said,
-}
-
-/// What came of listing everything.
-#[derive(Debug, Default)]
-struct Listed {
-    /// Objects that could be looked at.
-    heard: usize,
-    troubles: Troubles,
 }
 
 impl Hearing {
@@ -210,6 +202,7 @@ impl Hearing {
             .collect();
         // A cluster may do without the optional kinds, and their trouble is theirs alone, unless nothing else is watched.
         let may_lack = config.kinds.iter().any(|kind| !kind.is_optional());
+        self.elders_first(cluster, &scopes, may_lack).await?;
         let (mut worst, mut absent, mut listed) = (Ok(()), Vec::new(), Listed::default());
         for scope in scopes {
             let is_optional = may_lack && scope.0.is_optional();
@@ -242,51 +235,6 @@ impl Hearing {
                 Ok(!listed.troubles.may_pass)
             }
         }
-    }
-
-    /// Lists one kind in one place. Only a list that does not come is an error, and a server that has gone silent; what
-    /// is wrong with one object is among the troubles of `listed`.
-    async fn sweep(
-        &mut self,
-        cluster: &Cluster,
-        (kind, namespace): &Scope,
-        listed: &mut Listed,
-    ) -> Result<(), Trouble> {
-        let path = kind.path(namespace.as_deref());
-        let selector = self.source.config.selector.clone().unwrap_or_default();
-        let (mut token, mut silent) = (String::new(), 0);
-        for _ in 0..MOST_PAGES {
-            let (objects, next) = cluster.page(&path, &selector, &token).await?;
-            // What is news of today is told at once, and the rest page by page: a first look finds thousands.
-            let mut rest = Vec::new();
-            for object in &objects {
-                match self.look(cluster, *kind, object).await {
-                    Ok(look) => {
-                        listed.heard += 1;
-                        match look {
-                            Some(look) if look.is_urgent(clock::now()) => self.tell(vec![look]).await?,
-                            look => rest.extend(look),
-                        }
-                    }
-                    Err(trouble) => {
-                        silent = if matches!(trouble, Trouble::Lost(_)) { silent + 1 } else { 0 };
-                        if silent == MOST_SILENT {
-                            self.tell(rest).await?;
-                            return Err(trouble);
-                        }
-                        listed.troubles.add(Place::of(*kind, object), trouble);
-                        continue;
-                    }
-                }
-                silent = 0;
-            }
-            self.tell(rest).await?;
-            match next {
-                Some(next) => token = next,
-                None => return Ok(()),
-            }
-        }
-        Err(super::client::too_long(&path))
     }
 
     /// Says what cannot be looked at, not too often.

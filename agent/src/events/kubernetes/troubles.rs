@@ -25,7 +25,7 @@ impl Troubles {
     /// Of this object.
     pub(super) fn add(&mut self, place: Place, trouble: Trouble) {
         self.count += 1;
-        self.may_pass |= matches!(trouble, Trouble::Lost(_));
+        self.may_pass |= trouble.may_pass();
         self.first.get_or_insert((place, trouble));
     }
 
@@ -67,6 +67,15 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_pass_is_looked_at_again_soon() {
+        let object = serde_json::json!({"metadata": {"namespace": "shop", "name": "web"}});
+        let place = Place::of(crate::events::kubernetes::WatchedKind::Canary, &object);
+        let may_pass = |trouble| Troubles::of(place.clone(), trouble).may_pass;
+        assert!(may_pass(Trouble::NotYet("a".into())) && may_pass(Trouble::Lost("a".into())));
+        assert!(!may_pass(Trouble::Odd("a".into())) && !may_pass(Trouble::Claimed("a".into())));
+    }
 
     #[test]
     fn the_same_is_said_seldom_and_something_else_not_often() {

@@ -66,8 +66,10 @@ impl Hearing {
             WatchedKind::Canary => self.canary(cluster, object, &names, &mut look).await.map(|()| true),
             _ => self.workload(cluster, kind, object, &names, &mut look).await,
         };
-        // A name belongs to whom something was told of, and not to whom nothing can be told of.
-        if !matches!(looked, Ok(true)) && !was_told {
+        // A name belongs to whom something was told of, and not to whom nothing can be told of. Who had no answer this
+        // once keeps it: another one of the same name would have it for good.
+        let may_pass = looked.as_ref().is_err_and(Trouble::may_pass);
+        if !matches!(looked, Ok(true)) && !was_told && !may_pass {
             self.claims.release(&names, &Place::of(kind, object));
         }
         Ok(looked?.then_some(look))

@@ -1,6 +1,8 @@
 //! What is heard of a cluster in which some objects cannot be looked at, with a server of the test's own.
 
+use super::sweeping::MOST_SILENT;
 use super::*;
+use crate::clock;
 use crate::dispatcher::{EventAnswer, Message};
 use crate::events::Incoming;
 use crate::events::kubernetes::WatchedKind;
@@ -73,6 +75,7 @@ fn hearing(config: &str) -> (Hearing, Told) {
         reporter,
         memory: Memory::default(),
         claims: Claims::default(),
+        elders: Elders::default(),
         backoff: Backoff::default(),
         said: BTreeSet::new(),
         said_of_objects: Said::default(),
@@ -171,6 +174,7 @@ async fn a_server_that_is_gone_is_not_asked_about_each_object_and_one_that_shows
             *count.lock().unwrap() += 1;
             Status(503)
         }
+        false if *count.lock().unwrap() > 0 => Status(503),
         false => Items(all()),
     });
     let (mut hearing, told) = hearing("{services: ['*'], kinds: [deployment]}");
@@ -307,4 +311,80 @@ async fn a_canary_is_called_as_its_targets_own_news_calls_it() {
     let words = words(&told);
     assert!(words[0].starts_with("web in production: v1+") && words.len() == 2, "{words:?}");
     assert_eq!(words[0], words[1]);
+}
+
+#[tokio::test]
+async fn after_a_start_a_name_belongs_to_the_oldest_that_has_it() {
+    let created = |namespace: &str, at: &str| {
+        let mut object = deployment(namespace, "web");
+        object["metadata"]["creationTimestamp"] = json!(at);
+        object
+    };
+    let (young, old) = (created("aaa", "2026-02-01T00:00:00Z"), created("prod", "2026-01-01T00:00:00Z"));
+    let cluster = cluster(move |asked| match asked {
+        _ if asked.contains("/replicasets") => {
+            records(asked, if asked.contains("/aaa/") { "aaa" } else { "prod" })
+        }
+        _ if asked.contains("fieldSelector") => Items(vec![old.clone()]),
+        // Neither the order of a page nor that of pages nor that of kinds says who is older.
+        _ if asked.contains("/deployments") && asked.contains("continue=two") => Items(vec![old.clone()]),
+        _ if asked.contains("/deployments") => Page(vec![young.clone()], "two"),
+        _ if asked.contains("/rollouts") => Status(404),
+        _ => Status(403),
+    });
+    let (mut hearing, told) = hearing("{services: ['*'], kinds: [rollout, canary, deployment]}");
+    let (mut watches, _seen) = watches(&hearing, &cluster);
+    assert_eq!(hearing.reconcile(&cluster, &mut watches).await, Ok(true));
+    let told: Vec<Value> = told.lock().unwrap().iter().map(|(_, raw)| raw["namespace"].clone()).collect();
+    assert_eq!(told, ["prod"]);
+    let said = last_error(&hearing);
+    assert!(said.contains("Deployment aaa/web and Deployment prod/web are both called web"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_about_which_there_is_no_answer_cuts_no_other_off() {
+    let cluster = cluster(|asked| match asked {
+        _ if asked.contains("/namespaces/a/replicasets") => Never,
+        _ if asked.contains("/replicasets") => records(asked, "z"),
+        _ if asked.contains("/deployments") => {
+            let mut all: Vec<Value> = (0..200).map(|nth| deployment("a", &format!("slow-{nth}"))).collect();
+            all.push(deployment("z", "web"));
+            Items(all)
+        }
+        _ => Items(Vec::new()),
+    });
+    let (mut hearing, told) = hearing("{services: ['*'], kinds: [deployment]}");
+    let (mut watches, _seen) = watches(&hearing, &cluster);
+    let began = Instant::now();
+    let listed = hearing.reconcile(&cluster, &mut watches).await;
+    assert_eq!(listed, Ok(false), "and soon again");
+    assert_eq!(words(&told), ["web in production: v1"]);
+    assert_eq!(watches.running(), 1);
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    let said = last_error(&hearing);
+    assert!(said.starts_with("200 objects are not heard, the first: Deployment a/slow-0: "), "{said}");
+}
+
+#[tokio::test]
+async fn a_target_that_its_controller_has_not_come_to_is_looked_at_again_soon() {
+    let canary = json!({
+        "metadata": {"namespace": "shop", "name": "web", "uid": "canary"},
+        "spec": {"targetRef": {"kind": "Deployment", "name": "web"}},
+        "status": {"phase": "Progressing"},
+    });
+    let cluster = cluster(move |asked| match asked {
+        _ if asked.contains("/replicasets") => records(asked, "shop"),
+        _ if asked.contains("/deployments/web-primary") => Status(404),
+        // Its template is none of those of which there are records.
+        _ if asked.contains("/deployments/web") => Object(deployment("shop", "web")),
+        _ if asked.contains("/deployments") => Items(vec![deployment("shop", "web")]),
+        _ if asked.contains("/canaries") => Items(vec![canary.clone()]),
+        _ => Items(Vec::new()),
+    });
+    let (mut hearing, told) = hearing("{services: ['*'], kinds: [deployment, canary]}");
+    let (mut watches, _seen) = watches(&hearing, &cluster);
+    assert_eq!(hearing.reconcile(&cluster, &mut watches).await, Ok(false));
+    assert_eq!(words(&told), ["web in production: v1"]);
+    let said = last_error(&hearing);
+    assert!(said.contains("Canary shop/web: ") && said.contains("has not taken up"), "{said}");
 }
