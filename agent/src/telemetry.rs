@@ -89,7 +89,11 @@ impl Sources {
         registry.register("source_messages", help, self.messages.clone());
         let help = "Requests under a source's name that were refused since one was last taken; anybody can cause them";
         registry.register("source_refused_since_accepted", help, self.refused.clone());
-        registry.register("queue_overflows", "Times that news found the queue full", self.overflow.clone());
+        registry.register(
+            "queue_overflows",
+            "Times that news found no place, in the queue or before it",
+            self.overflow.clone(),
+        );
     }
 
     fn set(&self, board: &Board) {

@@ -8,6 +8,8 @@ use sha1::Sha1;
 use sha2::Sha256;
 use std::process::Command;
 use tests::{binaries, daemon::Daemon};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const SECRET: &str = "a-secret-of-hooks-0123456789";
 
@@ -164,6 +166,42 @@ async fn a_large_group_of_alerts_comes_through_a_hook() -> Result<()> {
     let (known, _) = send(&daemon, "grafana", &[], &longer).await?;
     let (unknown, _) = send(&daemon, "nobody-has-this-name", &[], &longer).await?;
     assert_eq!((known, unknown), (401, 401), "names cannot be tried out with long bodies");
+    Ok(())
+}
+
+/// Begins a body of 4 MiB and sends all but its end. The connection must be kept.
+async fn never_ending(daemon: &Daemon, hook: &str) -> Result<TcpStream> {
+    const LENGTH: usize = 4 * 1024 * 1024;
+    let url = reqwest::Url::parse(&daemon.url(&format!("/v1/hooks/{hook}")))?;
+    let mut stream = TcpStream::connect(&*url.socket_addrs(|| None)?).await?;
+    let head = format!("POST {} HTTP/1.1\r\nhost: agent\r\ncontent-length: {LENGTH}\r\n\r\n", url.path());
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&vec![b' '; LENGTH - 1]).await?;
+    Ok(stream)
+}
+
+#[tokio::test]
+async fn strangers_with_long_bodies_do_not_silence_who_signs() -> Result<()> {
+    let daemon = daemon().await?;
+    let hooks = ["none-of-this-name", "github", "grafana", "none-of-this-name", "github"];
+    let strangers = hooks.iter().map(|hook| never_ending(&daemon, hook));
+    let strangers = futures_util::future::try_join_all(strangers).await?;
+    let body = github_body()?;
+    let (status, answer) = github(&daemon, "d1", &sha256(&body), &body).await?;
+    assert_eq!(status, 202, "{answer}");
+    for mut stranger in strangers {
+        let mut line = [0; 12];
+        stranger.read_exact(&mut line).await?;
+        assert_eq!(&line, b"HTTP/1.1 401");
+    }
+    let metrics = daemon.client().get(daemon.url("/metrics")).send().await?.text().await?;
+    assert!(metrics.contains("turnback_queue_overflows_total 0"), "{metrics}");
+    // No hook that is signed reads groups of alerts: what shows a signature has no reason to be long.
+    let longer = " ".repeat(300 * 1024);
+    for hook in ["github", "grafana", "none-of-this-name"] {
+        let (status, answer) = send(&daemon, hook, &[("x-hub-signature-256", "sha256=00")], &longer).await?;
+        assert_eq!(status, 413, "{hook}: {answer}");
+    }
     Ok(())
 }
 

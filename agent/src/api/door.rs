@@ -7,10 +7,12 @@
 //! strangers send cannot take their place away. The body of who shows nothing that could be a proof is never held: it is read
 //! and thrown away, because who is still sending when the connection ends never sees the answer.
 //!
-//! Whoever finds no place within a second is told to come back: Alertmanager and its like do, after 503.
+//! Whoever finds no place within a second is told to come back: Alertmanager and its like do, after 503. It is counted on the
+//! board, because a flood of strangers keeps those out who sign. A stranger who holds a place and sends nothing more gives it up.
 
 use super::Problem;
 use crate::events::auth::{Credential, EventSourceKey, Unauthenticated};
+use crate::inlet::Board;
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody as _};
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt as _;
@@ -29,6 +31,8 @@ const UNPROVED_BYTES: usize = 16 * 1024 * 1024;
 const PLACE_WITHIN: Duration = Duration::from_secs(1);
 /// How long a body may take to come: 4 MiB over a slow line. Whoever drips longer gives its place up.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// How long a stranger may hold a place between two pieces: a line on which a packet is lost twice goes on sooner.
+const MORE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How much of a body that is not taken is read and thrown away so that its sender sees why, and for how long: four times
 /// the largest that is allowed. Whoever sends more finds the connection closed.
@@ -60,17 +64,26 @@ impl Door {
         Self { proved: Arc::new(Semaphore::new(proved)), unproved: Arc::new(Semaphore::new(unproved)) }
     }
 
-    /// Takes a body of up to `most` bytes in. Errors: 413 too long, 400 broken off, 503 no place or too slow: come again.
-    pub(super) async fn take_in(&self, body: Body, most: usize, proved: bool) -> Result<Held, Problem> {
+    /// Takes a body of up to `most` bytes in. Errors: 413 too long, 400 broken off, 503 no place or too slow: come again. That
+    /// there was no place is counted on the `board`.
+    pub(super) async fn take_in(
+        &self,
+        body: Body,
+        most: usize,
+        proved: bool,
+        board: &Board,
+    ) -> Result<Held, Problem> {
         let declared = body.size_hint().lower();
         let mut pieces = body.into_data_stream();
-        let store = if proved { &self.proved } else { &self.unproved };
-        let taken = match tokio::time::timeout(BODY_WITHIN, whole(&mut pieces, most, declared, store)).await {
+        let (store, more_within) = match proved {
+            true => (&self.proved, BODY_WITHIN),
+            false => (&self.unproved, MORE_WITHIN),
+        };
+        let filling = Filling { most, declared, more_within, store, board };
+        let taken = match tokio::time::timeout(BODY_WITHIN, filling.whole(&mut pieces)).await {
             Ok(held) => held,
             Err(_too_slow) => {
-                let words =
-                    format!("the body did not come within {} s; send this again", BODY_WITHIN.as_secs());
-                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, words))
+                Err(too_slow(format!("the body did not come within {} s", BODY_WITHIN.as_secs())))
             }
         };
         if taken.is_err() {
@@ -98,38 +111,69 @@ async fn pass_over(pieces: &mut BodyDataStream) {
     let _cut_off = tokio::time::timeout(PASS_OVER_WITHIN, reading).await;
 }
 
-async fn whole(
-    pieces: &mut BodyDataStream,
+/// A body that is coming.
+struct Filling<'a> {
     most: usize,
     declared: u64,
-    store: &Arc<Semaphore>,
-) -> Result<Held, Problem> {
-    if declared > most as u64 {
-        return Err(too_long(most));
-    }
-    let mut bytes = Vec::new();
-    let mut place: Option<OwnedSemaphorePermit> = None;
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| {
-            let words = format!("the body cannot be read: {}", crate::signals::words(&error));
-            Problem::new(StatusCode::BAD_REQUEST, words)
-        })?;
-        if bytes.len() + piece.len() > most {
-            return Err(too_long(most));
+    /// How long it may stand still while it holds a place.
+    more_within: Duration,
+    store: &'a Arc<Semaphore>,
+    board: &'a Board,
+}
+
+impl Filling<'_> {
+    async fn whole(&self, pieces: &mut BodyDataStream) -> Result<Held, Problem> {
+        if self.declared > self.most as u64 {
+            return Err(too_long(self.most));
         }
-        let count = u32::try_from(piece.len()).map_err(|_| too_long(most))?;
-        let more = tokio::time::timeout(PLACE_WITHIN, Arc::clone(store).acquire_many_owned(count)).await;
-        let Ok(Ok(more)) = more else {
+        let mut bytes = Vec::new();
+        let mut place: Option<OwnedSemaphorePermit> = None;
+        while let Some(piece) = self.next(pieces, place.is_some()).await? {
+            let piece = piece.map_err(|error| {
+                let words = format!("the body cannot be read: {}", crate::signals::words(&error));
+                Problem::new(StatusCode::BAD_REQUEST, words)
+            })?;
+            if bytes.len() + piece.len() > self.most {
+                return Err(too_long(self.most));
+            }
+            let more = self.place_for(piece.len()).await?;
+            match &mut place {
+                Some(place) => place.merge(more),
+                None => place = Some(more),
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(Held { bytes: Bytes::from(bytes), _place: place })
+    }
+
+    async fn next(
+        &self,
+        pieces: &mut BodyDataStream,
+        holds: bool,
+    ) -> Result<Option<Result<Bytes, axum::Error>>, Problem> {
+        if !holds {
+            return Ok(pieces.next().await);
+        }
+        let stands_still =
+            |_| too_slow(format!("nothing more of the body came for {} s", self.more_within.as_secs()));
+        tokio::time::timeout(self.more_within, pieces.next()).await.map_err(stands_still)
+    }
+
+    async fn place_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let count = u32::try_from(bytes).map_err(|_| too_long(self.most))?;
+        let place =
+            tokio::time::timeout(PLACE_WITHIN, Arc::clone(self.store).acquire_many_owned(count)).await;
+        let Ok(Ok(place)) = place else {
+            self.board.overflowed();
             let words = "too much is being sent at once; send this again";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, words));
         };
-        match &mut place {
-            Some(place) => place.merge(more),
-            None => place = Some(more),
-        }
-        bytes.extend_from_slice(&piece);
+        Ok(place)
     }
-    Ok(Held { bytes: Bytes::from(bytes), _place: place })
+}
+
+fn too_slow(what: String) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("{what}; send this again"))
 }
 
 fn too_long(most: usize) -> Problem {
@@ -158,6 +202,11 @@ pub(super) fn proved_by_head<'a>(
 
 fn is_in_head(credential: &Credential) -> bool {
     matches!(credential, Credential::Bearer { .. } | Credential::Basic { .. } | Credential::Token { .. })
+}
+
+/// Whether the head shows a signature as this credential wants it, which only the body can prove.
+pub(super) fn shows_signature(credential: &Credential, headers: &HeaderMap) -> bool {
+    !matches!(credential, Credential::Nobody) && may_be_in_body(credential, headers)
 }
 
 /// Whether the head says that the body is signed; of one that nobody signs, that is always so.
@@ -189,27 +238,35 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_strangers_send_is_bounded_and_takes_no_place_of_those_who_are_known() {
-        let door = Door::of(100, 100);
+        let (door, board) = (Door::of(100, 100), Board::default());
         // It has sent 80 bytes and never ends.
         let dripping =
             stream::iter([Ok::<_, Infallible>(Bytes::from(vec![b'x'; 80]))]).chain(stream::pending());
-        let stalled = door.take_in(Body::from_stream(dripping), 100, false);
+        let stalled = door.take_in(Body::from_stream(dripping), 100, false, &board);
         let second = async {
             tokio::task::yield_now().await;
-            let refused = door.take_in(of_bytes(50), 100, false).await.unwrap_err();
-            let known = door.take_in(of_bytes(90), 100, true).await.unwrap();
+            let refused = door.take_in(of_bytes(50), 100, false, &board).await.unwrap_err();
+            let known = door.take_in(of_bytes(90), 100, true, &board).await.unwrap();
             (refused, known.bytes.len())
         };
         let (stalled, (refused, known)) = tokio::join!(stalled, second);
         assert_eq!((refused.status, known), (StatusCode::SERVICE_UNAVAILABLE, 90), "{refused:?}");
         assert!(refused.into_response().headers().contains_key(RETRY_AFTER));
-        assert!(stalled.unwrap_err().words.contains("within 10 s"));
-        let held = door.take_in(of_bytes(100), 100, false).await.unwrap();
-        assert!(door.take_in(of_bytes(1), 100, false).await.is_err(), "the place is held until the answer");
+        assert!(stalled.unwrap_err().words.contains("for 2 s"), "it gives its place up");
+        assert_eq!(board.overflow(), 1, "who found no place is counted");
+        let held = door.take_in(of_bytes(100), 100, false, &board).await.unwrap();
+        assert!(
+            door.take_in(of_bytes(1), 100, false, &board).await.is_err(),
+            "the place is held until the answer"
+        );
+        assert_eq!(board.overflow(), 2);
         drop(held);
-        assert!(door.take_in(of_bytes(1), 100, false).await.is_ok());
+        assert!(door.take_in(of_bytes(1), 100, false, &board).await.is_ok());
+        let slow = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"x"))]).chain(stream::pending());
+        let slow = door.take_in(Body::from_stream(slow), 100, true, &board).await.unwrap_err();
+        assert!(slow.words.contains("10 s"), "{slow:?}: who is known has longer");
         for body in [of_bytes(101), Body::from_stream(stream::iter([Ok::<_, Infallible>(vec![b'x'; 101])]))] {
-            let refused = door.take_in(body, 100, true).await.unwrap_err();
+            let refused = door.take_in(body, 100, true, &board).await.unwrap_err();
             assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE, "{refused:?}");
         }
     }

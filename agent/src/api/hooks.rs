@@ -1,14 +1,15 @@
 //! Webhooks of others, at an address each.
 //!
 //! The answer to whoever proves nothing is the same for every name, so that names cannot be tried out; the operator finds
-//! the reason in the log.
+//! the reason in the log. What shows no signature as any of the hooks wants it is not held, whatever the name: a stranger
+//! would need nothing but the address to take the place of those who sign. Only a hook that asks nobody for a proof takes
+//! every body: it answers everybody, so its name is no secret.
 
 use super::intake::{Receipt, Receipted, Rejected, answer, keep};
 use super::{Shared, State, door};
 use crate::clock;
-use crate::events::auth::Unauthenticated;
+use crate::events::auth::{Credential, Unauthenticated};
 use crate::events::hooks::Hook;
-use crate::events::limits::MAX_ALERTS_BYTES;
 use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -33,22 +34,42 @@ async fn take(shared: &Shared, name: &str, request: Request) -> Result<(SourceNa
     let headers = parts.headers;
     let hook = shared.sources.hook(name);
     let source = hook.map(|hook| &hook.key().name);
-    let known = hook.filter(|hook| {
+    let stranger = |why: Unauthenticated| Rejected::stranger(source.cloned(), &why, WHO_MAY_TELL);
+    let known = hook.is_some_and(|hook| {
         let keys = std::slice::from_ref(hook.key());
         matches!(door::proved_by_head(keys, &headers, clock::now()), Ok(Some(_)))
     });
-    let most = known.map_or(MAX_ALERTS_BYTES, Hook::most_bytes);
-    let held = shared.door.take_in(body, most, known.is_some()).await;
+    let open = hook.filter(|hook| known || matches!(hook.key().credential, Credential::Nobody));
+    let signed: Vec<&Hook> = match open {
+        Some(_) => Vec::new(),
+        // Of whatever name: that there is one of this name shall not be seen from here.
+        None => shared.sources.hooks().filter(|hook| is_signed_for(hook, &headers)).collect(),
+    };
+    let Some(most) = open.into_iter().chain(signed.iter().copied()).map(Hook::most_bytes).max() else {
+        door::refuse_unread(body).await;
+        let why = hook.and_then(|hook| hook.key().recognise(&headers, b"", clock::now()).err());
+        return Err(stranger(why.unwrap_or_else(|| Unauthenticated::unknown(name))));
+    };
+    let held = shared.door.take_in(body, most, known, shared.inlet.board()).await;
     let held = held.map_err(|problem| Rejected::told(source, problem))?;
     let now = clock::now();
     let found = match hook {
         Some(hook) => hook.key().recognise(&headers, &held.bytes, now).map(|()| hook),
-        None => Err(Unauthenticated::unknown(name)),
+        None => {
+            // As much work as for a name that there is, so that the time does not tell.
+            let _same_work = signed.first().map(|hook| hook.key().recognise(&headers, &held.bytes, now));
+            Err(Unauthenticated::unknown(name))
+        }
     };
-    let hook = found.map_err(|why| Rejected::stranger(source.cloned(), &why, WHO_MAY_TELL))?;
+    let hook = found.map_err(stranger)?;
     let heard = hook.read(&headers, &held.bytes, now);
     let heard = heard.map_err(|refused| Rejected::told(source, refused))?;
     keep(shared, hook.key(), heard).await
+}
+
+/// Whether the head shows what this hook's sender signs with.
+fn is_signed_for(hook: &Hook, headers: &HeaderMap) -> bool {
+    door::shows_signature(&hook.key().credential, headers)
 }
 
 /// `OPTIONS`: the handshake of CloudEvents' webhooks, by which a sender asks whether it may send at all. It may try: what

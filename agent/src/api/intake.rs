@@ -10,7 +10,8 @@ use crate::events::auth::{Credential, EventSourceKey, Unauthenticated, authentic
 use crate::events::hooks::Heard;
 use crate::events::limits::{MAX_ALERTS_BYTES, MAX_BODY_BYTES};
 use crate::events::{
-    Alerts, Incoming, Refused, check_scope, parse_alerts_with, parse_events, single_header, within_scope,
+    Alerts, Incoming, LeftOut, Refused, check_scope, parse_alerts_with, parse_events, single_header,
+    within_scope,
 };
 use crate::inlet::{News, NotTaken};
 use axum::Json;
@@ -146,7 +147,7 @@ async fn take(
         }
     };
     let name = known.map(|key| &key.name);
-    let held = shared.door.take_in(body, most, known.is_some()).await;
+    let held = shared.door.take_in(body, most, known.is_some(), shared.inlet.board()).await;
     let held = held.map_err(|problem| Rejected::told(name, problem))?;
     let now = clock::now();
     let key = authenticate(keys, &headers, &held.bytes, now).map_err(stranger)?;
@@ -172,13 +173,7 @@ pub(super) async fn keep(
     heard: Heard,
 ) -> Result<(SourceName, Receipt), Rejected> {
     let Heard { accepted, notes, left_out } = heard;
-    if !left_out.is_none() {
-        let reasons = left_out.reasons().into_iter().filter(|(_, count)| *count > 0);
-        let words: Vec<String> = reasons.map(|(reason, count)| format!("{count} {reason}")).collect();
-        let note = accepted.first().and_then(|first| first.notes.first()).map_or("", String::as_str);
-        tracing::warn!(source = %key.name, lost = words.join(", "), note, "alerts are lost: nobody will say them again");
-        shared.metrics.left_out(key.name.as_str(), &left_out);
-    }
+    let note = accepted.first().and_then(|first| first.notes.first()).cloned().unwrap_or_default();
     let unheard: BTreeSet<String> =
         accepted.iter().filter_map(|accepted| unheard(shared, &accepted.incoming)).collect();
     let of_each = accepted.iter().flat_map(|accepted| accepted.notes.clone());
@@ -187,7 +182,22 @@ pub(super) async fn keep(
     let news = News { accepted, dead: Vec::new() };
     let results = shared.inlet.tell(&key.name, news, QUEUE_PATIENCE).await;
     let results = results.map_err(|not_taken| Rejected::told(Some(&key.name), not_taken))?;
+    // What is sent again, because it found no place or as a reminder, is lost once.
+    if results.iter().any(|result| matches!(result, EventAnswer::Recorded { .. })) {
+        lost(shared, &key.name, &left_out, &note);
+    }
     Ok((key.name.clone(), Receipt { results, notes }))
+}
+
+/// Says that alerts of a delivery were not taken, if so.
+fn lost(shared: &Shared, source: &SourceName, left_out: &LeftOut, note: &str) {
+    if left_out.is_none() {
+        return;
+    }
+    let reasons = left_out.reasons().into_iter().filter(|(_, count)| *count > 0);
+    let words: Vec<String> = reasons.map(|(reason, count)| format!("{count} {reason}")).collect();
+    tracing::warn!(%source, lost = words.join(", "), note, "alerts are lost: nobody will say them again");
+    shared.metrics.left_out(source.as_str(), left_out);
 }
 
 /// Not more warnings than somebody reads.
@@ -217,6 +227,7 @@ mod tests {
     use super::*;
     use crate::api::Access;
     use crate::collector::Collector;
+    use crate::dispatcher::Message;
     use crate::events::EventSourceKeys;
     use crate::events::auth::{Credential, ServiceScope};
     use crate::executor::Executor;
@@ -229,9 +240,7 @@ mod tests {
     use std::sync::Arc;
     use tokio::sync::{mpsc, watch};
 
-    #[tokio::test]
-    async fn every_401_has_the_same_words_and_says_where_the_token_is() {
-        let dir = tempfile::tempdir().unwrap();
+    async fn shared(dir: &tempfile::TempDir, messages: mpsc::Sender<Message>) -> Arc<Shared> {
         let mut sources = EventSourceKeys::default();
         let credential = Credential::Bearer { tokens: vec!["secret".into()] };
         let name = SourceName::new("local").unwrap();
@@ -245,8 +254,7 @@ mod tests {
             watch::channel(false).1,
             dir.path().join("STOP"),
         );
-        let messages = mpsc::channel(1).0;
-        let shared = Arc::new(Shared {
+        Arc::new(Shared {
             inlet: Inlet::new(messages.clone(), Board::default()),
             messages,
             ledger,
@@ -262,7 +270,62 @@ mod tests {
             metrics: Metrics::default(),
             stopped: watch::channel(false).0,
             ready: watch::channel(true).1,
+        })
+    }
+
+    /// One alert; the sender left three out.
+    async fn tell_of_a_cut_group(shared: &Arc<Shared>) -> StatusCode {
+        let body = serde_json::json!({ "version": "4", "truncatedAlerts": 3, "alerts": [{
+            "status": "firing", "fingerprint": "00000000000000a1", "startsAt": "2026-03-01T12:00:00Z",
+            "labels": { "alertname": "Errors", "service": "checkout" } }] });
+        let request = Request::builder().header("authorization", "Bearer secret");
+        let request = request.header("content-type", "application/json");
+        let request = request.body(axum::body::Body::from(body.to_string())).unwrap();
+        match alerts(axum::extract::State(Arc::clone(shared)), request).await {
+            Ok((status, _)) => status,
+            Err(problem) => problem.status,
+        }
+    }
+
+    /// The line of the figure of alerts that the sender left out, if there is one.
+    fn truncated(shared: &Shared) -> Option<String> {
+        let text = shared.metrics.render(None, 0, shared.inlet.board(), []);
+        let mut lines = text.lines().filter(|line| line.starts_with("turnback_alerts_left_out_total"));
+        lines.find(|line| line.contains("truncated")).map(str::to_owned)
+    }
+
+    #[tokio::test]
+    async fn alerts_that_are_lost_are_counted_once_however_often_the_rest_is_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let ending = shared(&dir, mpsc::channel(1).0).await;
+        assert_eq!(tell_of_a_cut_group(&ending).await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(truncated(&ending), None, "it will be sent again");
+        let dir = tempfile::tempdir().unwrap();
+        let (messages, mut received) = mpsc::channel(8);
+        let shared = shared(&dir, messages).await;
+        let keeping = tokio::spawn(async move {
+            let mut known = false;
+            while let Some(message) = received.recv().await {
+                let Message::Events { reply, .. } = message else { continue };
+                let answer = match std::mem::replace(&mut known, true) {
+                    false => EventAnswer::Recorded { sequence: 1 },
+                    true => EventAnswer::Duplicate { sequence: 1 },
+                };
+                reply.send(vec![answer]).unwrap();
+            }
         });
+        for _ in 0..3 {
+            assert_eq!(tell_of_a_cut_group(&shared).await, StatusCode::ACCEPTED);
+            let figure = truncated(&shared).unwrap();
+            assert!(figure.ends_with(" 3"), "{figure}");
+        }
+        keeping.abort();
+    }
+
+    #[tokio::test]
+    async fn every_401_has_the_same_words_and_says_where_the_token_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(&dir, mpsc::channel(1).0).await;
         for given in [None, Some("Bearer wrong"), Some("Basic c2VjcmV0")] {
             let mut headers = HeaderMap::new();
             if let Some(given) = given {

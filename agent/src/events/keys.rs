@@ -28,6 +28,11 @@ impl EventSourceKeys {
         self.hooks.insert(hook.key().name.clone(), hook);
     }
 
+    /// All hooks.
+    pub fn hooks(&self) -> impl Iterator<Item = &Hook> {
+        self.hooks.values()
+    }
+
     /// The hook of this name.
     pub fn hook(&self, name: &str) -> Option<&Hook> {
         self.hooks.get(&SourceName::new(name).ok()?)

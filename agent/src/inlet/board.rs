@@ -109,12 +109,13 @@ impl Board {
         }
     }
 
-    /// How often news found the queue full and was sent away to be delivered again.
+    /// How often news found no place, in the queue or at the door, and was sent away to be delivered again.
     pub fn overflow(&self) -> u64 {
         self.lock().overflow
     }
 
-    pub(super) fn overflowed(&self) {
+    /// News found no place, in the queue or at the door, and was sent away.
+    pub(crate) fn overflowed(&self) {
         self.lock().overflow += 1;
     }
 
