@@ -12,7 +12,7 @@ use crate::signals::pushed::{
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -30,9 +30,8 @@ const MOST_READ_AT_ONCE: usize = 1;
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// How long one request may take, the wait for its turn included.
 const REQUEST_WITHIN: Duration = Duration::from_secs(15);
-/// How long one that finds no place waits before it is sent away, and how long it is asked to stay away.
+/// How long one that finds no place waits before it is sent away.
 const PLACE_WITHIN: Duration = Duration::from_secs(1);
-const COME_BACK_AFTER: &str = "2";
 
 /// What the handlers need.
 struct Shared {
@@ -64,9 +63,7 @@ fn unauthenticated() -> Response {
 }
 
 fn busy(words: &str) -> Response {
-    let mut response = Problem::new(StatusCode::SERVICE_UNAVAILABLE, words).into_response();
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(COME_BACK_AFTER));
-    response
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, words).into_response()
 }
 
 fn refused(bad: &BadPush) -> Response {

@@ -4,6 +4,7 @@ use super::*;
 use crate::secrets::Secret;
 use crate::signals::pushed::{PushKey, PushedConfig};
 use crate::signals::{SignalSource as _, SourceHealth};
+use axum::http::header::RETRY_AFTER;
 use futures_util::stream;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use prost::Message as _;
@@ -190,7 +191,7 @@ async fn more_senders_than_places_are_asked_to_come_again() {
         .collect();
     tokio::task::yield_now().await;
     let sent_away = rig.send(WRITE, &[RIGHT], "").await;
-    assert_eq!((sent_away.status, &sent_away.headers[RETRY_AFTER]), (503, &COME_BACK_AFTER.parse().unwrap()));
+    assert_eq!((sent_away.status, &sent_away.headers[RETRY_AFTER]), (503, &crate::api::COME_BACK_AFTER));
     stuck.iter().for_each(tokio::task::JoinHandle::abort);
     let kind = ("content-type", FIRST);
     assert_eq!(rig.send(METRICS, &[RIGHT, kind], "").await.status, 200, "their places are free again");

@@ -152,8 +152,8 @@ async fn a_counter_is_zero_where_it_began_unless_that_was_before_us() {
     }
 }
 
-/// What the counter `r` is seen to have grown by: bad ones and all.
-async fn seen(source: &PushedSource, from: i64, to: i64) -> Option<Reading> {
+/// What is seen of the counter `r` between two times.
+async fn observed(source: &PushedSource, from: i64, to: i64) -> Observation {
     let bad = [("code".to_owned(), "5..".to_owned())].into();
     let signal = Signal {
         name: rules::ids::SignalName::new("errors").unwrap(),
@@ -168,7 +168,12 @@ async fn seen(source: &PushedSource, from: i64, to: i64) -> Option<Reading> {
     let observer = Observer::new(&signal).unwrap();
     let measured =
         super::super::measure(source, &observer, &[window], Span::from_seconds(15)).await.remove(0);
-    measured.observation.reading().cloned()
+    measured.observation
+}
+
+/// What the counter `r` is seen to have grown by: bad ones and all.
+async fn seen(source: &PushedSource, from: i64, to: i64) -> Option<Reading> {
+    observed(source, from, to).await.reading().cloned()
 }
 
 #[tokio::test]
@@ -291,23 +296,7 @@ async fn a_window_without_a_new_sample_holds_no_traffic_and_no_fault() {
         source.append(now, vec![(labels("r", "200"), sample(at, f64::from(second as i32)))]);
         source.append(now, vec![(labels("r", "500"), sample(at, 1.0))]);
     }
-    let bad = [("code".to_owned(), "5..".to_owned())].into();
-    let signal = Signal {
-        name: rules::ids::SignalName::new("errors").unwrap(),
-        role: Role::Critical,
-        source: "push".into(),
-        measure: Measure::Proportion { of: "r".into(), bad },
-        targets: None,
-        weight: None,
-        compare: true,
-    };
-    let observer = Observer::new(&signal).unwrap();
-    let seen = async |from: i64, to: i64| {
-        let window = Window { from: at(BEGAN + from), to: at(BEGAN + to) };
-        let measured =
-            super::super::measure(&source, &observer, &[window], Span::from_seconds(15)).await.remove(0);
-        measured.observation
-    };
+    let seen = async |from: i64, to: i64| observed(&source, from, to).await;
     let reading = |observation: &Observation| observation.reading().cloned();
     assert_eq!(reading(&seen(15_000, 20_000).await), Some(Reading::Counts { bad: 0.0, total: 10.0 }));
     let empty = seen(21_000, 21_250).await;
